@@ -1,0 +1,225 @@
+"""The settings: one frozen section per consumer, mirroring `config.toml`.
+
+Read once, at the door (`downloader/settings.py`), and handed to each part by its constructor.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    """A frozen part of the settings; unknown keys are refused by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _networks(value: list[str]) -> list[str]:
+    for item in value:
+        ipaddress.ip_network(item, strict=False)
+    return value
+
+
+class ServerSettings(Section):
+    """The HTTP server: where it listens and what it takes."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8080, description="Port to listen on; 0 takes any free one and prints it.")
+    public_url: str = Field("", description="Base URL that people use, for printed links; empty = from host and port.")
+    drain_s: float = Field(5, ge=0, description="How long running jobs may go on after SIGTERM, in seconds.")
+    trusted_proxies: list[str] = Field([], description="Networks of proxies whose X-Forwarded-For is believed.")
+    max_body_bytes: Count = Field(16_777_216, description="Largest request body, in bytes.")
+    cors_origins: list[str] = Field([], description="Origins that browsers may call from; '*' for any.")
+
+    _check_proxies = field_validator("trusted_proxies")(_networks)
+
+
+class RedisSettings(Section):
+    """Redis or Valkey: all state lives there."""
+
+    url: str = Field(
+        "embedded",
+        description='"embedded", or redis://, rediss://, redis+sentinel://host:port,host:port/service, '
+        "redis+cluster://host:port.",
+    )
+    prefix: str = Field("dl", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="First part of every key, its hash tag.")
+    durable_ack: bool = Field(False, description="Answer 202 only after the job is on disk (WAITAOF).")
+
+
+class StorageSettings(Section):
+    """The S3 bucket that holds the archives."""
+
+    endpoint_url: str = Field("embedded", description='"embedded", an S3 endpoint, or empty for AWS.')
+    public_endpoint_url: str = Field("", description="Endpoint in the links; empty = endpoint_url.")
+    region: str = Field("us-east-1", description="Region that requests and links are signed for.")
+    bucket: str = Field("downloads", min_length=3, max_length=63, description="Bucket of the archives.")
+    create_bucket: bool = Field(True, description="Create the bucket at start if it is missing.")
+    access_key_id: str = Field("", description="Access key; empty = the SDK's own chain.")
+    secret_access_key: SecretStr = Field(SecretStr(""), description="Secret key; empty = the SDK's own chain.")
+    addressing: Literal["path", "virtual", "auto"] = Field("path", description="How the bucket stands in URLs.")
+    prefix: str = Field("", description="First part of every object key, for a shared bucket.")
+    part_bytes: int = Field(8 * MIB, ge=5 * MIB, le=1024 * MIB, description="Size of an upload part, in bytes.")
+    checksums: Literal["auto", "crc32", "none"] = Field(
+        "auto", description="Send CRC-32 with each part: find out once, always, or never."
+    )
+
+
+class WorkerSettings(Section):
+    """How much is worked on at once."""
+
+    concurrency: int = Field(4, ge=0, description="Jobs at once; 0 = serve the API only.")
+    files_in_flight: Count = Field(8, description="Files fetched at once per job.")
+    parts_in_flight: Count = Field(4, description="Upload parts in flight per job.")
+    deflate: Literal["balanced", "fast"] = Field(
+        "balanced", description="Compression: balanced (zlib-ng level 4) or fast (ISA-L level 1, larger archives)."
+    )
+    lease_s: Seconds = Field(20, description="How long a job stays a silent worker's, in seconds.")
+    renew_s: Seconds = Field(4, description="How often leases are renewed, in seconds.")
+    reap_s: Seconds = Field(2, description="How often lapsed leases are looked for, in seconds.")
+
+    @model_validator(mode="after")
+    def _renewal_fits(self) -> WorkerSettings:
+        if self.renew_s * 2 > self.lease_s:
+            raise ValueError("renew_s must be at most half of lease_s, else one slow renewal loses the job")
+        return self
+
+
+class SourcesSettings(Section):
+    """Where files may come from and how they are fetched."""
+
+    url_template: str = Field("", description="URL for file_ids without source_urls; {file_id} stands for the id.")
+    allow_networks: list[str] = Field([], description="Non-public networks that sources may lie in.")
+    allow_hosts: list[str] = Field([], description="If given, the only hosts that sources may have; *.example.com too.")
+    deny_hosts: list[str] = Field([], description="Hosts that are refused; *.example.com too.")
+    per_host: Count = Field(16, description="Connections to one host over all jobs of a process.")
+    max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one file.")
+    attempts: Count = Field(5, description="Tries for one file.")
+    connect_timeout_s: Seconds = Field(10, description="Limit for connecting, in seconds.")
+    idle_timeout_s: Seconds = Field(30, description="Limit for silence of the source, in seconds.")
+    min_bytes_per_s: int = Field(1024, ge=0, description="Slowest speed that is waited for; 0 = any.")
+
+    _check_networks = field_validator("allow_networks")(_networks)
+
+    @field_validator("url_template")
+    @classmethod
+    def _has_place(cls, value: str) -> str:
+        if value and "{file_id}" not in value:
+            raise ValueError("must contain {file_id}")
+        return value
+
+
+class MemorySettings(Section):
+    """The one byte budget of the process."""
+
+    budget_bytes: int = Field(
+        160 * MIB, ge=24 * MIB, description="Bytes that files on their way and upload parts may take in memory."
+    )
+
+
+class CacheSettings(Section):
+    """Room on disk for files that wait for their turn."""
+
+    disk_bytes: int = Field(2048 * MIB, ge=0, description="Bytes of disk the process may use; 0 = none.")
+    dir: str = Field("", description="Folder for these files; empty = the system's temporary folder.")
+
+
+class JobsSettings(Section):
+    """Limits and lifetimes of jobs."""
+
+    max_files: Count = Field(10_000, description="Most files in one job.")
+    max_file_bytes: Count = Field(53_687_091_200, description="Largest file, in bytes.")
+    max_job_bytes: Count = Field(68_719_476_736, description="Largest sum of a job's files, in bytes.")
+    deadline_s: Seconds = Field(21_600, description="Longest time for one attempt at a job, in seconds.")
+    on_error: Literal["skip", "fail"] = Field("skip", description="What a missing file means when nothing is said.")
+    link_ttl_s: int = Field(3600, ge=10, le=604_800, description="Life of a link, in seconds; at most 7 days.")
+    archive_ttl_s: int = Field(86_400, ge=10, description="Life of an archive, in seconds.")
+    record_ttl_s: int = Field(604_800, ge=10, description="Life of a finished job's record, in seconds.")
+    retry_ttl_s: int = Field(86_400, ge=10, description="Life of a finished job's request (needed to retry), in s.")
+    attempts: Count = Field(3, description="Attempts at a job before it fails for good.")
+
+
+class AccessSettings(Section):
+    """Who may call."""
+
+    open: Literal["loopback"] | bool = Field(
+        "loopback", description='Callers without a key: "loopback" = from this machine only, true = all, false = none.'
+    )
+
+
+class LimitsSettings(Section):
+    """Fair shares, per tenant."""
+
+    initiate_per_minute: Count = Field(600, description="New jobs per minute.")
+    running_jobs: Count = Field(20, description="Jobs worked on at once; more wait.")
+    queued_jobs: Count = Field(10_000, description="Jobs that may wait; beyond, initiate answers 429.")
+    streams: Count = Field(1000, description="Open event streams.")
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto = console on a terminal, else json.")
+
+
+class EmbeddedSettings(Section):
+    """The private Valkey and SeaweedFS of the default set-up."""
+
+    data_dir: str = Field(".downloader", description="Folder for their data.")
+
+
+class Settings(Section):
+    """All settings; each part of the service takes only its own section."""
+
+    server: ServerSettings = ServerSettings()
+    redis: RedisSettings = RedisSettings()
+    storage: StorageSettings = StorageSettings()
+    worker: WorkerSettings = WorkerSettings()
+    sources: SourcesSettings = SourcesSettings()
+    memory: MemorySettings = MemorySettings()
+    cache: CacheSettings = CacheSettings()
+    jobs: JobsSettings = JobsSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitsSettings = LimitsSettings()
+    log: LogSettings = LogSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+
+    @model_validator(mode="after")
+    def _one_job_fits(self) -> Settings:
+        least = job_minimum_bytes(self.part_bytes)
+        if self.memory.budget_bytes < least:
+            raise ValueError(f"memory.budget_bytes must be at least {least} for parts of {self.part_bytes} bytes")
+        return self
+
+    @property
+    def part_bytes(self) -> int:
+        """Size of the parts in use: as configured, or more where the largest job needs it."""
+        return part_plan(self.storage.part_bytes, self.jobs.max_job_bytes)
+
+
+WINDOW_BYTES = 2 * MIB
+# S3 takes 10,000 parts; some stay free for directories, compression that grows, and numbers that cannot be used again.
+PARTS_PLANNED = 9_000
+
+
+def part_plan(part_bytes: int, max_job_bytes: int) -> int:
+    """The part size for archives of up to `max_job_bytes`: `part_bytes`, raised so that 10,000 parts suffice."""
+    least = -(-max_job_bytes // PARTS_PLANNED)
+    return max(part_bytes, -(-least // MIB) * MIB) if least > part_bytes else part_bytes
+
+
+def job_minimum_bytes(part_bytes: int) -> int:
+    """Memory one job needs to go on whatever happens: parts of `part_bytes` and the window of the followed file.
+
+    Two parts may be held back by an open entry whose header lies across their border, one is being built, one is
+    on its way to the store.
+    """
+    return 4 * part_bytes + WINDOW_BYTES
