@@ -1,0 +1,1 @@
+"""Where jobs are remembered: the only place that knows Redis."""

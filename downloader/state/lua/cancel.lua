@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- (prefix, job, record ttl ms, request ttl ms, lease ms) -> 1 when this call ended the job
+local job, jk = ARGV[2], job_key(ARGV[2])
+local f = redis.call('HMGET', jk, 'state', 'tenant', 'token')
+if f[1] ~= 'queued' and f[1] ~= 'processing' then return 0 end
+redis.call('ZREM', P .. 'delayed', job)
+redis.call('LREM', P .. 'ready:' .. f[2], 1, job)
+leave(job, f[2])
+sweep_later(job, f[3], NOW + tonumber(ARGV[5]))
+redis.call('HSET', jk, 'state', 'cancelled', 'completed', NOW, 'current', '', 'token', '', 'ecode', 'cancelled',
+  'err', 'The job was cancelled.')
+emit(job)
+retire(job, ARGV[3], ARGV[4])
+return 1

@@ -1,0 +1,13 @@
+#!lua flags=allow-oom
+-- (prefix, job, token) -> 1, or 0 when the job is no longer ours
+-- Back to the front of the queue, the attempt not charged: the worker stops, the job is not at fault.
+local job, token = ARGV[2], ARGV[3]
+if not owned(job, token) then return 0 end
+local tenant = redis.call('HGET', job_key(job), 'tenant')
+leave(job, tenant)
+sweep_later(job, token, NOW)
+redis.call('HSET', job_key(job), 'state', 'queued', 'current', '', 'token', '')
+redis.call('HINCRBY', job_key(job), 'attempt', -1)
+emit(job)
+make_ready(job, tenant, 'LPUSH')
+return 1

@@ -1,0 +1,12 @@
+#!lua flags=allow-oom
+-- (prefix, lease ms, job, token, job, token, ...) -> the jobs that are no longer ours
+local lease, lost = tonumber(ARGV[2]), {}
+for i = 3, #ARGV, 2 do
+  if owned(ARGV[i], ARGV[i + 1]) then
+    redis.call('ZADD', P .. 'leases', NOW + lease, ARGV[i])
+    redis.call('HDEL', P .. 'suspects', ARGV[i])
+  else
+    lost[#lost + 1] = ARGV[i]
+  end
+end
+return lost

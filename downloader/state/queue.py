@@ -1,0 +1,198 @@
+"""What the work side asks of the memory: the doorbell, claims, leases, reports and the end of an attempt.
+
+BLPOP pops only a token that says "look": the truth is the ready structure, and the claim script takes from it. A
+token that is lost between pop and claim costs one block time, never a job.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from downloader.config import JobsSettings, LimitsSettings, WorkerSettings
+from downloader.errors import LeaseLostError
+from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest
+from downloader.state.client import BLOCK_S, Client, answered
+from downloader.state.records import file_to_json
+from downloader.state.scripts import Scripts
+from pydantic import ValidationError
+
+CRASHES = 3
+RETRY_DELAY_MS = 2000
+CRASH_DELAY_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Debris:
+    """What an attempt that ended badly may have left in the bucket."""
+
+    job_id: str
+    token: str
+    upload_id: str
+    key: str
+
+
+class Queue:
+    """Claims and leases in Redis. Every method raises UnavailableError while Redis is away."""
+
+    def __init__(
+        self,
+        client: Client,
+        doorbell: Client,
+        scripts: Scripts,
+        jobs: JobsSettings,
+        limits: LimitsSettings,
+        worker: WorkerSettings,
+    ) -> None:
+        self._client = client
+        self._doorbell = doorbell
+        self._scripts = scripts
+        self._jobs = jobs
+        self._limits = limits
+        self._lease_ms = int(worker.lease_s * 1000)
+        self._grace_ms = int(worker.reap_s * 500)
+        self._process = secrets.token_hex(8)
+        self._nonce = secrets.token_hex(8)
+
+    async def claim(self) -> Claim | None:
+        """Take the next job, or None when there is none; after a lost answer the next call gets the same job."""
+        answer = await self._scripts.run("claim", self._process, self._nonce, self._lease_ms, self._limits.running_jobs)
+        self._nonce = secrets.token_hex(8)
+        if not answer:
+            return None
+        job_id, tenant, token, attempt, request_id, traceparent, created, blob = answer
+        return Claim(
+            job_id=job_id.decode(),
+            tenant=tenant.decode(),
+            token=token.decode(),
+            attempt=int(attempt),
+            request=_request(blob),
+            request_id=request_id.decode(),
+            traceparent=traceparent.decode(),
+            created_ms=int(created),
+        )
+
+    async def wait(self) -> None:
+        """Wait for the doorbell, BLOCK_S at most. Must never be cancelled: the popped token would be lost."""
+        await answered(self._doorbell.blpop([f"{self._scripts.prefix}wake"], timeout=BLOCK_S))
+
+    async def renew(self, tokens: Mapping[str, str]) -> frozenset[str]:
+        """Renew the leases of all jobs of this process in one call; gives the jobs that are no longer ours."""
+        pairs = [word for pair in tokens.items() for word in pair]
+        lost = await self._scripts.run("renew", self._lease_ms, *pairs)
+        return frozenset(job_id.decode() for job_id in lost)
+
+    async def report(
+        self, claim: Claim, sequence: int, figures: Figures, files: Sequence[FileResult], event: bytes
+    ) -> None:
+        """Write the figures and the files that changed, with their events; LeaseLostError when not ours any more.
+
+        `sequence` rises with each report of an attempt, so a repeat after a lost answer changes nothing.
+        """
+        changes = [part for file in files for part in (str(file.index), file_to_json(file))]
+        mine = await self._scripts.run(
+            "report",
+            claim.job_id,
+            claim.token,
+            sequence,
+            figures.done,
+            figures.failed,
+            figures.bytes_fetched,
+            "" if figures.bytes_total is None else figures.bytes_total,
+            figures.progress,
+            figures.current_file or "",
+            event,
+            *changes,
+        )
+        if not mine:
+            raise LeaseLostError
+
+    async def upload_opened(self, claim: Claim, upload_id: str, key: str) -> None:
+        """Remember an upload before its first part goes out; LeaseLostError when the job is not ours any more."""
+        if not await self._scripts.run("upload", claim.job_id, claim.token, upload_id, key):
+            raise LeaseLostError
+
+    async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> bool:
+        """End the attempt with its outcome, once; False when it was not ours any more and nothing was published.
+
+        A transient failure queues the job again while attempts are left.
+        """
+        archive = outcome.archive if isinstance(outcome, Completed) else None
+        failed = outcome if isinstance(outcome, Failed) else None
+        again_ms = RETRY_DELAY_MS * claim.attempt if failed and failed.transient else -1
+        verdict = await self._scripts.run(
+            "settle",
+            claim.job_id,
+            claim.token,
+            "failed" if failed else "completed",
+            failed.message if failed else "",
+            failed.code if failed else "",
+            figures.done,
+            figures.failed,
+            figures.bytes_fetched,
+            *((archive.key, archive.name, archive.size, archive.entries, archive.etag) if archive else ("",) * 5),
+            self._jobs.archive_ttl_s * 1000,
+            self._jobs.link_ttl_s * 1000,
+            *self._ttls_ms(),
+            again_ms,
+            self._jobs.attempts,
+            self._lease_ms,
+        )
+        return bool(verdict != b"lost")
+
+    async def release(self, claim: Claim) -> None:
+        """Give the job back to the front of the queue without charging the attempt."""
+        await self._scripts.run("release", claim.job_id, claim.token)
+
+    async def reap(self) -> int:
+        """Take back jobs whose lease has lapsed (two calls apart); gives how many."""
+        return int(
+            await self._scripts.run("reap", self._grace_ms, CRASHES, CRASH_DELAY_MS, *self._ttls_ms(), self._lease_ms)
+        )
+
+    async def server_run_id(self) -> str:
+        """The id of this run of the Redis server; it changes when Redis restarts or fails over."""
+        return str((await answered(self._client.info("server")))["run_id"])
+
+    async def debris(self, limit: int = 100) -> list[Debris]:
+        """Attempts whose leftovers in the bucket are due to be swept."""
+        words = await self._scripts.run("debris", limit)
+        rows = [words[i : i + 3] for i in range(0, len(words), 3)]
+        return [Debris(job.decode(), token.decode(), *_upload(upload.decode())) for job, token, upload in rows]
+
+    async def swept(self, debris: Debris) -> None:
+        """Forget leftovers that are gone."""
+        member = f"{debris.job_id} {debris.token}"
+        await answered(self._client.hdel(f"{self._scripts.prefix}uploads", member))
+        await answered(self._client.zrem(f"{self._scripts.prefix}debris", member))
+
+    async def expired_archives(self, limit: int = 100) -> list[str]:
+        """Keys of archives whose time (and that of their links) is over, by the server's clock."""
+        seconds, _ = await answered(self._client.time())
+        keys = await answered(
+            self._client.zrange(
+                f"{self._scripts.prefix}expiries", "-inf", seconds * 1000, byscore=True, offset=0, num=limit
+            )
+        )
+        return [key.decode() for key in keys]
+
+    async def archive_gone(self, key: str) -> None:
+        """Forget an archive that was deleted."""
+        await answered(self._client.zrem(f"{self._scripts.prefix}expiries", key))
+
+    def _ttls_ms(self) -> tuple[int, int]:
+        return self._jobs.record_ttl_s * 1000, self._jobs.retry_ttl_s * 1000
+
+
+def _request(blob: bytes) -> JobRequest:
+    """The request as it was taken in; one that is gone or unreadable is empty, and the job fails for it."""
+    try:
+        return JobRequest.from_json(blob)
+    except ValidationError:
+        return JobRequest((), "")
+
+
+def _upload(words: str) -> tuple[str, str]:
+    upload_id, _, key = words.partition(" ")
+    return upload_id, key

@@ -1,0 +1,90 @@
+"""From Redis hashes to the words and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from downloader.events import integer, snapshot_from_fields, text
+from downloader.jobs import Archive, FileError, FileResult, FileStatus, JobRecord, JobRequest, JobState, public_url
+from pydantic_core import from_json, to_json
+
+PAGE_FILES = 200
+
+
+def record_from_fields(job_id: str, fields: Mapping[bytes, bytes], queue_position: int | None) -> JobRecord | None:
+    """Read a job's record; None when there is none or it was deleted."""
+    if b"state" not in fields or b"gone" in fields:
+        return None
+    return JobRecord(
+        job_id=job_id,
+        tenant=fields[b"tenant"].decode(),
+        snapshot=snapshot_from_fields(fields),
+        total_file_ids=int(fields[b"ids"]),
+        archive=_archive(fields),
+        queue_position=queue_position,
+        created_ms=int(fields[b"created"]),
+        started_ms=integer(fields, b"started"),
+        updated_ms=int(fields[b"updated"]),
+        completed_ms=integer(fields, b"completed"),
+        request_id=text(fields, b"rid") or "",
+        event_id=fields[b"ev"].decode(),
+        revision=int(fields[b"rev"]),
+    )
+
+
+def _archive(fields: Mapping[bytes, bytes]) -> Archive | None:
+    if fields[b"state"].decode() != JobState.COMPLETED:
+        return None
+    return Archive(
+        key=fields[b"akey"].decode(),
+        name=fields[b"aname"].decode(),
+        size=int(fields[b"asize"]),
+        entries=int(fields[b"aentries"]),
+        etag=fields[b"aetag"].decode(),
+    )
+
+
+def file_pages(request: JobRequest) -> Iterator[bytes]:
+    """What is known of the files from the start, in pages of PAGE_FILES: JSON arrays of [id, URL, name]."""
+    sources = request.sources
+    for start in range(0, len(sources), PAGE_FILES):
+        page = sources[start : start + PAGE_FILES]
+        yield to_json([[source.file_id, public_url(source.url), source.name] for source in page])
+
+
+def file_to_json(file: FileResult) -> bytes:
+    """Encode what became of a file for its field; what the page holds is left out, as is what is unknown."""
+    known: dict[str, Any] = {"status": file.status.value, "name": file.name}
+    for name in ("size", "content_type", "sha256", "crc32", "metadata"):
+        if value := getattr(file, name):
+            known[name] = value
+    if file.size == 0:
+        known["size"] = 0
+    if file.error:
+        known["error"] = [file.error.code, file.error.message]
+    return to_json(known)
+
+
+def files_from_fields(
+    first: int, last: int, pages: Mapping[int, bytes], changes: Mapping[int, bytes]
+) -> list[FileResult]:
+    """The files `first` to `last` (not included), from their pages and what became of them since."""
+    decoded = {number: from_json(page) for number, page in pages.items()}
+    files = []
+    for index in range(first, last):
+        page = decoded.get(index // PAGE_FILES, [])
+        if index % PAGE_FILES >= len(page):
+            break
+        file_id, url, name = page[index % PAGE_FILES]
+        files.append(_file(index, file_id, url, name, changes.get(index)))
+    return files
+
+
+def _file(index: int, file_id: int | str, url: str, name: str | None, change: bytes | None) -> FileResult:
+    if change is None:
+        return FileResult(index, file_id, url, name)
+    known = from_json(change)
+    error = known.pop("error", None)
+    known["status"] = FileStatus(known["status"])
+    return FileResult(index, file_id, url, error=FileError(*error) if error else None, **known)

@@ -1,0 +1,54 @@
+"""The Lua scripts, one per transition of a job: record and event change in one step, with the server's clock.
+
+A script is `lua/lib.lua` followed by its own file. Every script may be called twice with the same arguments
+(after an answer that was lost) and then changes nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from downloader.state.client import Client, translated
+from redis.commands.core import AsyncScript
+
+NAMES = (
+    "enqueue",
+    "claim",
+    "renew",
+    "report",
+    "upload",
+    "settle",
+    "release",
+    "reap",
+    "cancel",
+    "delete",
+    "debris",
+)
+Argument = str | bytes | int | float
+
+
+class Scripts:
+    """Runs the scripts on one client; a Redis that forgot them is told again (NOSCRIPT)."""
+
+    def __init__(self, client: Client, prefix: str) -> None:
+        self.prefix = f"{{{prefix}}}:"
+        self._scripts = {name: client.register_script(_source(name)) for name in NAMES}
+
+    async def run(self, name: str, *args: Argument, client: Client | None = None) -> Any:
+        """Call a script; UnavailableError when Redis is away. `client` runs it on a connection of its own."""
+        script: AsyncScript = self._scripts[name]
+        arguments: Sequence[Argument] = (self.prefix, *args)
+        with translated():
+            return await script(keys=[self.prefix], args=arguments, client=client)
+
+
+def _source(name: str) -> str:
+    folder = resources.files("downloader.state") / "lua"
+    body = (folder / f"{name}.lua").read_text()
+    shebang, rest = "", body
+    if body.startswith("#!"):  # must stay the first line
+        shebang, _, rest = body.partition("\n")
+        shebang += "\n"
+    return shebang + (folder / "lib.lua").read_text() + rest

@@ -1,0 +1,201 @@
+"""What the web side asks of the memory: take a job in, show it, end it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from downloader.config import JobsSettings, LimitsSettings, RedisSettings, WorkerSettings
+from downloader.errors import RequestError, UnavailableError
+from downloader.events import JobEvent, event_from_fields, event_order
+from downloader.jobs import FileResult, JobRecord, JobRequest
+from downloader.state.client import Client, answered, translated
+from downloader.state.records import PAGE_FILES, file_pages, files_from_fields, record_from_fields
+from downloader.state.scripts import Scripts
+from redis.exceptions import ResponseError
+
+IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
+TOMBSTONE_TTL_MS = 60_000
+DURABLE_WAIT_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job to take in; `fingerprint` is a digest of the request, to tell an honest repeat from another body."""
+
+    job_id: str
+    tenant: str
+    request: JobRequest
+    total_file_ids: int
+    request_id: str
+    traceparent: str = ""
+    idempotency_key: str | None = None
+    fingerprint: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The job that was taken in, or with `replayed` the one that an earlier call with the same key made."""
+
+    record: JobRecord
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A job and its events after a given id, read in one step; `events` is None when the id is not in the stream."""
+
+    record: JobRecord | None
+    events: tuple[JobEvent, ...] | None
+
+
+class Store:
+    """Job records in Redis. Every method raises UnavailableError while Redis is away."""
+
+    def __init__(
+        self,
+        client: Client,
+        scripts: Scripts,
+        redis: RedisSettings,
+        jobs: JobsSettings,
+        limits: LimitsSettings,
+        worker: WorkerSettings,
+    ) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._jobs = jobs
+        self._limits = limits
+        self._lease_ms = int(worker.lease_s * 1000)
+        self._durable_ack = redis.durable_ack
+
+    async def enqueue(self, order: Order) -> Enqueued:
+        """Take a job in, once: the same order again, or the same idempotency key, gives the same job.
+
+        Raises RequestError: `queue_full` or `rate_limited` (with retry_after_s), `idempotency_mismatch` when the key
+        was used with another request.
+        """
+        args = self._enqueue_arguments(order)
+        if self._durable_ack:
+            verdict, detail = await self._enqueue_durably(args)
+        else:
+            verdict, detail = await self._scripts.run("enqueue", *args)
+        _refuse(verdict.decode(), detail.decode())
+        record = await self.record(order.tenant, detail.decode())
+        if record is None:
+            raise UnavailableError("redis", "the job was deleted while it was being read")
+        return Enqueued(record, replayed=verdict == b"replayed")
+
+    def _enqueue_arguments(self, order: Order) -> tuple[Any, ...]:
+        request = order.request
+        return (
+            order.job_id,
+            order.tenant,
+            len(request.sources),
+            order.total_file_ids,
+            order.request_id,
+            order.traceparent,
+            request.archive_name,
+            request.to_json(),
+            order.idempotency_key or "",
+            order.fingerprint,
+            IDEMPOTENCY_TTL_MS,
+            self._limits.queued_jobs,
+            self._limits.initiate_per_minute,
+            self._jobs.record_ttl_s * 1000,
+            *file_pages(request),
+        )
+
+    async def _enqueue_durably(self, args: tuple[Any, ...]) -> tuple[bytes, bytes]:
+        """Enqueue and wait on the same connection until the append-only file is on disk (WAITAOF)."""
+        with translated():
+            async with self._client.client() as connection:
+                answer = await self._scripts.run("enqueue", *args, client=connection)
+                wait: Any = connection.execute_command  # redis-py has no types for it
+                synced = await wait("WAITAOF", 1, 0, DURABLE_WAIT_MS)
+        if not synced or int(synced[0]) < 1:
+            raise UnavailableError("redis", "the job could not be confirmed on disk in time; repeat the call")
+        verdict, detail = answer
+        return verdict, detail
+
+    async def record(self, tenant: str, job_id: str) -> JobRecord | None:
+        """The tenant's job, or None when there is none by this id."""
+        fields = await answered(self._client.hgetall(self._key("job", job_id)))
+        if fields.get(b"tenant") != tenant.encode():
+            return None
+        position = None
+        if fields[b"state"] == b"queued":
+            rank = await answered(self._client.lpos(self._key("ready", tenant), job_id))
+            position = rank + 1 if isinstance(rank, int) else None
+        return record_from_fields(job_id, fields, position)
+
+    async def files(self, job_id: str, *, after: int, limit: int) -> list[FileResult]:
+        """Up to `limit` files from index `after` on; [] past the end. The caller has checked the tenant."""
+        indexes = range(after, after + limit)
+        pages = range(after // PAGE_FILES, (after + limit - 1) // PAGE_FILES + 1)
+        names = [f"s{page}" for page in pages] + [str(index) for index in indexes]
+        values = await answered(self._client.hmget(self._key("files", job_id), names))
+        found = {page: value for page, value in zip(pages, values, strict=False) if value is not None}
+        rest = values[len(pages) :]
+        changes = {index: value for index, value in zip(indexes, rest, strict=True) if value is not None}
+        return files_from_fields(after, after + limit, found, changes)
+
+    async def history(self, tenant: str, job_id: str, after_id: str | None) -> History:
+        """The job and what happened since `after_id`, in one step; without an id just the job.
+
+        `events` is None when the id is malformed, was trimmed or never was one of this job's.
+        """
+        stream = self._key("ev", job_id)
+        known = bool(after_id and event_order(after_id))
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipe: Any = pipeline  # its calls only queue, though their types say they must be awaited
+                pipe.hgetall(self._key("job", job_id))
+                if known:
+                    pipe.xrange(stream, after_id or "-", after_id or "-", count=1)
+                    pipe.xrange(stream, f"({after_id}", "+")
+                try:
+                    answers = await pipe.execute()
+                except ResponseError:  # a number beyond 64 bits: not one of ours
+                    known = False
+                    answers = [await self._client.hgetall(self._key("job", job_id))]
+        fields = answers[0]
+        if fields.get(b"tenant") != tenant.encode():
+            return History(None, None)
+        record = record_from_fields(job_id, fields, None)
+        if record is None or not known or not answers[1]:
+            return History(record, None)
+        return History(record, tuple(event_from_fields(key.decode(), entry) for key, entry in answers[2]))
+
+    async def cancel(self, tenant: str, job_id: str) -> JobRecord | None:
+        """End the tenant's job if it is active; gives the job as it is then, None when there is none."""
+        if await self.record(tenant, job_id) is None:
+            return None
+        await self._scripts.run("cancel", job_id, *self._ttls_ms(), self._lease_ms)
+        return await self.record(tenant, job_id)
+
+    async def delete(self, tenant: str, job_id: str) -> None:
+        """End the tenant's job and forget it: its request at once, its archive with the next sweep; idempotent."""
+        if await self.cancel(tenant, job_id) is not None:
+            await self._scripts.run("delete", job_id, TOMBSTONE_TTL_MS)
+
+    async def ping(self) -> None:
+        """Find out whether Redis answers."""
+        await answered(self._client.ping())
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"{self._scripts.prefix}{kind}:{name}"
+
+    def _ttls_ms(self) -> tuple[int, int]:
+        return self._jobs.record_ttl_s * 1000, self._jobs.retry_ttl_s * 1000
+
+
+def _refuse(verdict: str, detail: str) -> None:
+    if verdict == "mismatch":
+        raise RequestError(
+            "idempotency_mismatch",
+            f"This Idempotency-Key made job {detail} from another body; use a new key for a new request.",
+        )
+    if verdict == "full":
+        raise RequestError("queue_full", "Too many jobs are waiting; try again later.", retry_after_s=int(detail))
+    if verdict == "rate":
+        raise RequestError("rate_limited", "Too many new jobs this minute.", retry_after_s=max(1, int(detail)))
