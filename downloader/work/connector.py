@@ -1,0 +1,135 @@
+"""The one HTTP client session: guarded at the socket, without shared cookies, proxies or decoding.
+
+Name look-ups run in their own threads with a limit of their own; aiohttp connects to several addresses by happy
+eyeballs (RFC 8305), so a dead IPv6 path costs a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+from downloader.config import SourcesSettings
+from downloader.work.dial import current_dial
+from downloader.work.guard import Guard
+
+# 32 KiB for each header field and 512 of them: beyond, the answer is refused as `header_too_large`.
+HEADER_BYTES = 32 * 1024
+HEADERS_MAX = 512
+READ_BYTES = 256 * 1024
+KEEP_ALIVE_S = 15
+
+Lookup = Callable[[str, int], list[tuple[Any, ...]]]
+
+
+def system_lookup(host: str, port: int) -> list[tuple[Any, ...]]:
+    """Ask the system's resolver; blocks, so it runs in the `lookup` threads."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+
+
+class ThreadedLookup(AbstractResolver):
+    """Resolves names in the given threads within `timeout_s`; every failure comes out as an OSError."""
+
+    def __init__(self, pool: ThreadPoolExecutor, lookup: Lookup, timeout_s: float) -> None:
+        self._pool = pool
+        self._lookup = lookup
+        self._timeout_s = timeout_s
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - both are asked for and tried
+    ) -> list[ResolveResult]:
+        """The addresses of `host`; the thread of a look-up that takes too long ends by itself."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                infos = await loop.run_in_executor(self._pool, self._lookup, host, port)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "the look-up took too long") from None
+        except UnicodeError:
+            raise socket.gaierror(socket.EAI_NONAME, "the name cannot be looked up") from None
+        results = [_result(host, info) for info in infos if info[0] in (socket.AF_INET, socket.AF_INET6)]
+        if not results:
+            raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+        return results
+
+    async def close(self) -> None:
+        """Nothing to close: the threads belong to the process."""
+
+
+def _result(host: str, info: tuple[Any, ...]) -> ResolveResult:
+    family, _, protocol, _, address = info
+    return ResolveResult(
+        hostname=host,
+        # A scoped address is never public; its zone is left in so that the guard sees it.
+        host=f"{address[0]}%{address[3]}" if len(address) > 3 and address[3] else str(address[0]),
+        port=int(address[1]),
+        family=family,
+        proto=protocol,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )
+
+
+class GuardedConnector(aiohttp.TCPConnector):
+    """A TCP connector that tells the request's dial when its connection is there."""
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
+    ) -> Connection:
+        """Take a connection from the pool or make one."""
+        dial = current_dial()
+        dial.connected = False  # aiohttp asks once more by itself when a pooled connection turns out to be dead
+        connection = await super().connect(req, traces, timeout)
+        dial.connection_made()
+        return connection
+
+
+def tls_context() -> ssl.SSLContext:
+    """The system's trust store, verifying always; nothing in a request can change that."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(("http/1.1",))
+    return context
+
+
+def open_session(
+    settings: SourcesSettings, guard: Guard, lookup: AbstractResolver, names_ttl_s: int, tls: ssl.SSLContext
+) -> aiohttp.ClientSession:
+    """Make the session; the caller closes it. How many connections are open is the host gate's business."""
+    connector = GuardedConnector(
+        limit=0,
+        ssl=tls,
+        resolver=lookup,
+        use_dns_cache=names_ttl_s > 0,
+        ttl_dns_cache=names_ttl_s,
+        socket_factory=guard.socket_factory,
+        keepalive_timeout=KEEP_ALIVE_S,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=READ_BYTES,
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
+        max_headers=HEADERS_MAX,
+        # Connecting has limits here (name, then TCP and TLS); the answer's head and body have their own clocks.
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=2 * settings.connect_timeout_s, sock_connect=settings.connect_timeout_s, sock_read=None
+        ),
+    )

@@ -1,0 +1,102 @@
+"""What is sent along with one file's requests: the caller's headers, userinfo and the chain's cookies.
+
+All of it belongs to the origin (scheme, host, port) that it was given for. The first step to another origin, an
+https to http downgrade included, drops it for the rest of the chain; only what says nothing about the caller stays.
+Cookies that the sources set live for one redirect chain and are shared with nobody.
+"""
+
+from __future__ import annotations
+
+import re
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
+
+from downloader.errors import SourceError
+from downloader.work.urls import Target
+
+_COMMON = CIMultiDictProxy(
+    CIMultiDict([("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", "downloader/1.0")])
+)
+_KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-language", "user-agent"})
+# The connection's own business: what a pasted request brings along is left out.
+_OURS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# These would make another request of it.
+_REFUSED = frozenset(
+    {"host", "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
+)
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def checked_headers(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The caller's headers without those that are ours; SourceError `bad_header` names one that cannot be sent."""
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or name.lower() in _REFUSED:
+            raise SourceError("bad_header", f"the header {name[:50]!a} cannot be sent to a source")
+        if _BAD_VALUE.search(value) or any("\ud800" <= character <= "\udfff" for character in value):
+            raise SourceError("bad_header", f"the value of the header {name[:50]!a} holds a forbidden character")
+    return tuple((name, value) for name, value in headers if name.lower() not in _OURS)
+
+
+class Credentials:
+    """The headers for each hop of one chain that began at `target`."""
+
+    def __init__(self, headers: tuple[tuple[str, str], ...], target: Target) -> None:
+        self._headers = checked_headers(headers) if headers else ()
+        self._origin = target.origin
+        self._authorization = target.authorization
+        self._cookies: aiohttp.CookieJar | None = None
+
+    def moved_to(self, target: Target) -> None:
+        """Follow the chain to `target`, dropping at another origin what belonged to the last one."""
+        if target.origin == self._origin:
+            self._authorization = target.authorization or self._authorization
+            return
+        self._origin = target.origin
+        self._authorization = target.authorization
+        self._headers = tuple((name, value) for name, value in self._headers if name.lower() in _KEPT_ACROSS_ORIGINS)
+
+    def received(self, response: aiohttp.ClientResponse, target: Target) -> None:
+        """Take the cookies that a redirect sets."""
+        lines = response.headers.getall("Set-Cookie", [])
+        if not lines:
+            return
+        if self._cookies is None:
+            self._cookies = aiohttp.CookieJar(unsafe=True)
+        self._cookies.update_cookies_from_headers(lines, target.wire_url())
+
+    def headers_for(self, target: Target, conditions: tuple[tuple[str, str], ...]) -> MultiMapping[str]:
+        """Everything to send to `target`; `conditions` are Range and If-Range."""
+        if not (self._headers or self._authorization or self._cookies or conditions):
+            return _COMMON
+        headers = _COMMON.copy()
+        for name, _ in self._headers:
+            headers.popall(name, None)
+        headers.extend(self._headers)
+        if self._authorization is not None and "Authorization" not in headers:
+            headers["Authorization"] = self._authorization
+        cookies = self._cookie_line(target)
+        if cookies:
+            headers["Cookie"] = "; ".join((*headers.popall("Cookie", ()), cookies))
+        headers.extend(conditions)
+        return headers
+
+    def _cookie_line(self, target: Target) -> str:
+        if self._cookies is None:
+            return ""
+        found = self._cookies.filter_cookies(target.wire_url())
+        return "; ".join(f"{name}={morsel.coded_value}" for name, morsel in found.items())

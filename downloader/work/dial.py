@@ -1,0 +1,42 @@
+"""What happened below one request: whether a connection was dialled for it, and whether the guard refused.
+
+aiohttp hands a socket factory no request and folds several failed addresses into one text. So the request's task
+leaves a `Dial` in its context, which the tasks that connect for it inherit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Dial:
+    """The marks of one request; `answer_limit` starts to run when a connection is there."""
+
+    answer_limit: asyncio.Timeout
+    answer_timeout_s: float
+    dialled: bool = False
+    blocked: bool = False
+    connected: bool = False
+
+    def connection_made(self) -> None:
+        """Start the clock for the answer's head: connecting had its own."""
+        self.connected = True
+        self.answer_limit.reschedule(asyncio.get_running_loop().time() + self.answer_timeout_s)
+
+
+_DIAL: ContextVar[Dial] = ContextVar("dial")
+
+
+def current_dial() -> Dial:
+    """The marks of the request that this task works for; LookupError outside of one, so nothing is dialled unseen."""
+    return _DIAL.get()
+
+
+def begin_dial(answer_limit: asyncio.Timeout, answer_timeout_s: float) -> Dial:
+    """Put fresh marks into this task's context."""
+    dial = Dial(answer_limit, answer_timeout_s)
+    _DIAL.set(dial)
+    return dial

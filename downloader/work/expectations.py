@@ -1,0 +1,142 @@
+"""Is this the file that was asked for? Two rules, both on the first bytes.
+
+**A page instead of a file** (a login, a warning, an expired link) fails as `html_instead_of_file`. What is expected
+is said by the request's `contentType`, else by the first extension found in the explicit name, the URL and the
+Content-Disposition. Without one, and where the extension is a page's or a script's, HTML is fine. Otherwise the file
+counts as a page when it begins like one, or when it is declared as HTML and its bytes prove nothing else; only a text
+file (.csv, .txt, ...) that a careless server declares as HTML passes if no tag is in it.
+
+**Another type** than the request's `contentType` fails as `type_mismatch`: when the bytes prove another one, when they
+ought to prove the expected one and do not, or when they prove nothing and the source itself declares another one.
+Containers count as what they hold (a .docx is a ZIP), and spellings of one type are equal.
+"""
+
+from __future__ import annotations
+
+import re
+
+from downloader.errors import SourceError
+from downloader.jobs import Source
+from downloader.names import url_name
+from downloader.work import sniff
+
+_EXTENSION = re.compile(r"\.([a-z0-9]{1,8})$")
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+# Pages, scripts that may answer with anything, and sources that hold HTML by nature.
+_MAY_BE_HTML = frozenset(
+    "html htm xhtml xht shtml mhtml mht hta php phtml php3 php4 php5 asp aspx ashx jsp jspx cgi do action cfm pl dll "
+    "vue svelte ejs hbs erb tpl tmpl twig jinja j2 mustache liquid njk xml xsl xslt".split()
+)
+_TEXT = frozenset("csv tsv txt text json jsonl ndjson geojson md rst log yaml yml toml ini sql js css srt vtt".split())
+_GENERIC = frozenset(
+    "application/octet-stream binary/octet-stream application/x-download application/download "
+    "application/force-download application/unknown text/plain".split()
+)
+_SPELLINGS = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/x-icon": "image/vnd.microsoft.icon",
+    "application/x-pdf": "application/pdf",
+    "application/x-zip": "application/zip",
+    "application/x-zip-compressed": "application/zip",
+    "application/x-gzip": "application/gzip",
+    "application/x-rar-compressed": "application/vnd.rar",
+    "application/x-rar": "application/vnd.rar",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/x-flac": "audio/flac",
+    "text/xml": "application/xml",
+    "text/json": "application/json",
+    "application/csv": "text/csv",
+    "text/rtf": "application/rtf",
+    "video/x-matroska": "video/webm",
+    "audio/webm": "video/webm",
+    "application/x-sqlite3": "application/vnd.sqlite3",
+}
+# What the bytes prove -> the beginnings of the types that it may hold.
+_CONTAINERS = {
+    "application/zip": ("application/vnd.", "application/epub+zip", "application/java-archive", "application/x-"),
+    "application/x-ole-storage": ("application/msword", "application/vnd.ms-", "application/x-ms", "application/x-ole"),
+    "application/gzip": ("application/x-tar", "application/x-gtar", "application/x-tgz", "application/x-compress"),
+    "application/ogg": ("audio/", "video/"),
+    "video/mp4": ("video/", "audio/", "image/"),
+    "image/heif": ("image/",),
+    "image/heic": ("image/",),
+    "audio/mp4": ("video/", "audio/"),
+    "image/tiff": ("image/",),
+    "application/x-elf": ("application/x-",),
+}
+# Types whose files always begin with their signature.
+_ALWAYS_PROVEN = frozenset(
+    {"application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "application/zip", "application/gzip",
+     "application/x-7z-compressed", "application/vnd.rar"}
+)  # fmt: skip
+
+
+def normal_type(text: str | None) -> str | None:
+    """A media type without parameters, in lower case and in its one spelling."""
+    if text is None:
+        return None
+    bare = text.partition(";")[0].strip().lower()
+    return _SPELLINGS.get(bare, bare)
+
+
+def expected_extension(source: Source, filename: str | None) -> str | None:
+    """The first extension, in lower case, of the explicit name, the URL's and the Content-Disposition's."""
+    for name in (source.name, url_name(source.url), filename):
+        match = _EXTENSION.search((name or "").strip().lower())
+        if match and not match[1].isdigit():
+            return match[1]
+    return None
+
+
+def check_no_page(source: Source, filename: str | None, declared: str | None, proven: str | None, start: bytes) -> None:
+    """Raise `html_instead_of_file` when a page came where a file was asked for."""
+    if proven != sniff.HTML and (proven is not None or declared not in _HTML_TYPES):
+        return
+    extension = expected_extension(source, filename)
+    if source.content_type is not None:
+        is_expected = normal_type(source.content_type) in _HTML_TYPES
+    else:
+        is_expected = extension is None or extension in _MAY_BE_HTML
+    is_plain_text = proven is None and extension in _TEXT and not sniff.has_markup(start)
+    if not is_expected and not is_plain_text:
+        raise SourceError("html_instead_of_file", "the source sent a web page instead of the file")
+
+
+def check_type(expected: str | None, declared: str | None, proven: str | None) -> None:
+    """Raise `type_mismatch` when the file is not of the type that the request names."""
+    wanted, said = normal_type(expected), normal_type(declared)
+    if wanted is None or wanted in _GENERIC or _is_compatible(wanted, proven, said):
+        return
+    found = proven or said or "unknown"
+    raise SourceError("type_mismatch", f"the file is of type {found[:80]} instead of {wanted[:80]}")
+
+
+def _is_compatible(wanted: str, proven: str | None, said: str | None) -> bool:
+    if proven is not None:
+        same_xhtml = proven == sniff.HTML and wanted in _HTML_TYPES
+        return same_xhtml or normal_type(proven) == wanted or wanted.startswith(_CONTAINERS.get(proven, ("\0",)))
+    if said == wanted:
+        return True
+    if said is None or said in _GENERIC:
+        return wanted not in _ALWAYS_PROVEN
+    return _family(said) is not None and _family(said) == _family(wanted)
+
+
+def _family(kind: str) -> str | None:
+    """Text types that servers use for one another."""
+    for mark in ("xml", "json", "javascript"):
+        if kind.endswith(mark):
+            return mark
+    return "text" if kind.startswith("text/") and kind not in _HTML_TYPES else None
+
+
+def best_type(declared: str | None, proven: str | None) -> str | None:
+    """The type to tell people: what the bytes prove, unless the declared one is a closer word for the same."""
+    said = normal_type(declared)
+    if proven is None:
+        return declared
+    return declared if said and said not in _GENERIC and _is_compatible(said, proven, said) else proven

@@ -1,0 +1,111 @@
+"""Inspection: what a file is, found out while its bytes pass, and whether it is what was asked for.
+
+CPU only: the pipeline calls it wherever it likes, in order, with blocks of any size. The first kilobyte decides about
+the type, the first 64 KiB about an image's size; nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from isal import isal_zlib
+
+from downloader.errors import SourceError
+from downloader.jobs import Source
+from downloader.work import sniff
+from downloader.work.expectations import best_type, check_no_page, check_type
+from downloader.work.transfer import Offer
+
+HEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found: size in bytes, digests, the media type and figures for the caller."""
+
+    size: int
+    crc32: int
+    sha256: str
+    content_type: str | None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Inspector:
+    """Takes a file's bytes in order; raises SourceError as soon as they cannot be the file that was asked for."""
+
+    def __init__(self, source: Source, offer: Offer) -> None:
+        self._source = source
+        self._offer = offer
+        self._size = 0
+        self._crc32 = 0
+        self._sha256 = hashlib.sha256()
+        is_md5 = source.checksum is not None and source.checksum.algorithm == "md5"
+        self._md5 = hashlib.md5(usedforsecurity=False) if is_md5 else None
+        self._head: list[bytes] = []
+        self._head_size = 0
+        self._proven: str | None = None
+        self._is_judged = False
+
+    def update(self, chunks: Sequence[bytes]) -> None:
+        """Take the next bytes; raises `html_instead_of_file`, `type_mismatch` or `size_mismatch` when that is known."""
+        for chunk in chunks:
+            self._sha256.update(chunk)
+            if self._md5 is not None:
+                self._md5.update(chunk)
+            self._crc32 = isal_zlib.crc32(chunk, self._crc32)
+            self._size += len(chunk)
+            if self._head_size < HEAD_BYTES:
+                self._keep_head(chunk)
+        self._check_size(is_whole=False)
+        if not self._is_judged and self._head_size >= sniff.SNIFF_BYTES:
+            self._judge()
+
+    def finish(self) -> Inspection:
+        """Judge the whole; raises `size_mismatch` or `checksum_mismatch` besides what `update` raises."""
+        self._check_size(is_whole=True)
+        if not self._is_judged:
+            self._judge()
+        self._check_digest()
+        kind = best_type(self._offer.content_type, self._proven)
+        return Inspection(self._size, self._crc32, self._sha256.hexdigest(), kind, self._metadata(kind))
+
+    def _keep_head(self, chunk: bytes) -> None:
+        self._head.append(chunk[: HEAD_BYTES - self._head_size])
+        self._head_size += len(self._head[-1])
+
+    def _judge(self) -> None:
+        self._is_judged = True
+        start = b"".join(self._head)[: 2 * sniff.SNIFF_BYTES]
+        self._proven = sniff.media_type(start)
+        declared = self._offer.content_type
+        check_no_page(self._source, self._offer.filename, declared, self._proven, start)
+        if self._source.content_type is not None and self._size:
+            check_type(self._source.content_type, declared, self._proven)
+
+    def _check_size(self, *, is_whole: bool) -> None:
+        expected = self._source.size
+        if expected is None:
+            return
+        announced = self._offer.length
+        if self._size > expected or (is_whole and self._size != expected) or announced not in (None, expected):
+            found = max(self._size, announced or 0)
+            raise SourceError("size_mismatch", f"the file has {found} bytes, {expected} were expected")
+
+    def _check_digest(self) -> None:
+        expected = self._source.checksum
+        if expected is None:
+            return
+        found = {
+            "sha256": self._sha256.hexdigest(),
+            "md5": self._md5.hexdigest() if self._md5 is not None else "",
+            "crc32": f"{self._crc32:08x}",
+        }[expected.algorithm]
+        if found != expected.hex:
+            raise SourceError("checksum_mismatch", f"the file's {expected.algorithm} is not the expected one")
+
+    def _metadata(self, kind: str | None) -> dict[str, Any]:
+        about = {"mediaType": kind} if kind else {}
+        return about | sniff.figures(self._proven, b"".join(self._head))

@@ -1,0 +1,122 @@
+"""The figures of one attempt at a job, and which files changed since they were last asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from downloader.jobs import Figures, FileError, FileResult, FileStatus, Source, public_url
+
+# While a file arrives its fraction stays below this, so that the bar does not wait at the end for its packing.
+ARRIVING = 0.95
+
+
+@dataclass(slots=True)
+class _Moving:
+    received: int = 0
+    length: int | None = None
+    fraction: float = 0.0
+
+
+class Progress:
+    """Counts files and bytes; what is shown never falls within an attempt."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._moving: dict[int, _Moving] = {}
+        self._fractions = 0.0
+        self._done = 0
+        self._failed = 0
+        self._bytes = 0
+        self._bytes_shown = 0
+        self._lengths = 0
+        self._lengths_unknown = len(sources)
+        self._current: str | None = None
+        self._changes: dict[int, FileResult] = {}
+        self.changed = asyncio.Event()
+
+    def fetching(self, index: int, name: str | None, length: int | None) -> None:
+        """A source answered; `length` in bytes where it says so."""
+        self._set_length(self._moving.setdefault(index, _Moving()), length)
+        self._current = name
+        source = self._sources[index]
+        self._change(FileResult(index, source.file_id, public_url(source.url), name, FileStatus.FETCHING, length))
+
+    def received(self, index: int, size_bytes: int) -> None:
+        """Bytes of a file came in."""
+        file = self._moving[index]
+        file.received += size_bytes
+        self._bytes += size_bytes
+        if file.length:
+            self._set_fraction(file, min(file.received / file.length, 1.0) * ARRIVING)
+        self.changed.set()
+
+    def restarted(self, index: int) -> None:
+        """A file is fetched anew; its bytes so far do not count."""
+        file = self._moving.get(index)
+        if file is not None:
+            self._bytes -= file.received
+            file.received = 0
+            self._set_fraction(file, 0.0)
+
+    def done(self, result: FileResult) -> None:
+        """A file is in the archive."""
+        self._done += 1
+        self._end(result)
+
+    def failed(self, index: int, name: str | None, error: FileError) -> None:
+        """A file will not be in the archive."""
+        self._failed += 1
+        source = self._sources[index]
+        self._end(FileResult(index, source.file_id, public_url(source.url), name, FileStatus.FAILED, error=error))
+
+    def _end(self, result: FileResult) -> None:
+        file = self._moving.pop(result.index, None) or _Moving()
+        self._set_length(file, file.received)
+        self._set_fraction(file, 1.0)
+        if self._current == result.name:
+            self._current = None
+        self._change(result)
+
+    def _set_length(self, file: _Moving, length: int | None) -> None:
+        self._lengths += (length or 0) - (file.length or 0)
+        self._lengths_unknown += (length is None) - (file.length is None)
+        file.length = length
+
+    def _set_fraction(self, file: _Moving, fraction: float) -> None:
+        self._fractions += fraction - file.fraction
+        file.fraction = fraction
+
+    def _change(self, result: FileResult) -> None:
+        self._changes.pop(result.index, None)
+        self._changes[result.index] = result
+        self.changed.set()
+
+    def figures(self) -> Figures:
+        """The figures now; `bytes_total` is None while the length of some file is unknown."""
+        self._bytes_shown = max(self._bytes_shown, self._bytes)
+        share = min(self._fractions / len(self._sources), 1.0) if self._sources else 0.0
+        return Figures(
+            done=self._done,
+            failed=self._failed,
+            bytes_fetched=self._bytes_shown,
+            bytes_total=None if self._lengths_unknown else max(self._lengths, self._bytes_shown),
+            progress=math.floor(99 * share + 1e-9),
+            current_file=self._current,
+        )
+
+    def take_changes(self, limit: int) -> list[FileResult]:
+        """Up to `limit` files that changed, oldest change first; each is given once."""
+        indexes = list(self._changes)[:limit]
+        return [self._changes.pop(index) for index in indexes]
+
+    def put_back(self, files: Sequence[FileResult]) -> None:
+        """Changes that could not be told are told again, unless there is news of the same file."""
+        self._changes = {file.index: file for file in files} | self._changes
+
+    @property
+    def untold(self) -> bool:
+        """True while there are changes that nobody has taken."""
+        return bool(self._changes)

@@ -1,0 +1,100 @@
+"""From a source's URL to its answer: each hop judged, asked and, if it redirects, followed by hand.
+
+aiohttp's own redirects re-quote URLs, keep headers of the caller across hosts and know no guard for names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from downloader.config import SourcesSettings
+from downloader.errors import SourceError
+from downloader.jobs import Source
+from downloader.work import faults
+from downloader.work.credentials import Credentials
+from downloader.work.dial import begin_dial
+from downloader.work.guard import Guard
+from downloader.work.hosts import HostGate
+from downloader.work.urls import HostRules, Target, parse, redirect_invalid, resolve
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# A pool may hold this many connections that their server has closed meanwhile; each costs one try at once.
+_STALE_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that is no redirect: its head is read, its body waits; `target` is where it came from."""
+
+    response: aiohttp.ClientResponse
+    target: Target
+
+
+class Client:
+    """Asks sources, politely and only those that may be asked."""
+
+    def __init__(self, settings: SourcesSettings, session: aiohttp.ClientSession, guard: Guard) -> None:
+        self._session = session
+        self._guard = guard
+        self._rules = HostRules(settings.allow_hosts, settings.deny_hosts)
+        self._gate = HostGate(settings.per_host)
+        self._max_redirects = settings.max_redirects
+        self._answer_timeout_s = settings.idle_timeout_s
+
+    @asynccontextmanager
+    async def answer(self, source: Source, conditions: tuple[tuple[str, str], ...]) -> AsyncIterator[Reply]:
+        """Yield the answer to `source`, its host's slot held until it is done with; raises SourceError."""
+        target = parse(source.url)
+        credentials = Credentials(source.headers, target)
+        for _ in range(self._max_redirects + 1):
+            self._judge(target)
+            host, response = target.host, None
+            await self._gate.enter(host)
+            try:
+                response = await self._ask(target, credentials, conditions)
+                if response.status not in _REDIRECTS:
+                    yield Reply(response, target)
+                    return
+                credentials.received(response, target)
+                target = _next(response, target)
+            finally:
+                if response is not None:
+                    response.close()  # a body that was read to its end has given its connection back before
+                self._gate.leave(host)
+            credentials.moved_to(target)
+        raise SourceError("too_many_redirects", f"the source redirects more than {self._max_redirects} times")
+
+    def _judge(self, target: Target) -> None:
+        """Refuse what can be told from the URL alone; names are judged again at the socket, by their address."""
+        is_allowed = target.address is None or self._guard.allows(target.address)
+        if not is_allowed or not self._rules.admits(target.host):
+            raise faults.blocked_address()
+
+    async def _ask(
+        self, target: Target, credentials: Credentials, conditions: tuple[tuple[str, str], ...]
+    ) -> aiohttp.ClientResponse:
+        headers = credentials.headers_for(target, conditions)
+        url = target.wire_url()
+        for _ in range(_STALE_MAX):
+            try:
+                async with asyncio.timeout(None) as limit:
+                    dial = begin_dial(limit, self._answer_timeout_s)
+                    return await self._session.get(url, headers=headers, allow_redirects=False)
+            except faults.CLIENT_ERRORS as error:
+                fault = faults.request_fault(error, dial)
+            # A pooled connection that its server has just closed says nothing about the source.
+            if dial.dialled or fault.code != "protocol_error":
+                break
+        raise fault
+
+
+def _next(response: aiohttp.ClientResponse, target: Target) -> Target:
+    location = response.headers.get("Location")
+    if location is None:
+        raise redirect_invalid()
+    return resolve(target, location)

@@ -1,0 +1,303 @@
+"""The bucket: the few calls to S3 that the service makes, on long-lived clients, with every foreign error translated.
+
+Nothing is used beyond what AWS, MinIO, SeaweedFS, Ceph and R2 share. Parts and Complete are retried by us
+(`upload.py`, `Storage.complete`), everything else by the SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from botocore.exceptions import ClientError
+
+from downloader.errors import StartError, StorageError, UnavailableError
+from downloader.work.partbody import PartBody
+from downloader.work.storage_clients import Clients, s3_clients, start_failure
+from downloader.work.storage_errors import (
+    BROKEN,
+    FOREIGN,
+    CallError,
+    PartError,
+    sentence,
+    status_of,
+    store_code,
+    translated,
+)
+from downloader.work.traits import Traits, base64_crc32, composite_etag, probe
+
+if TYPE_CHECKING:
+    from downloader.config import StorageSettings
+
+log = structlog.get_logger(__name__)
+
+_READ_BYTES = 256 * 1024
+_COMPLETE_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as HEAD shows it: size in bytes, ETag without quotes."""
+
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartReceipt:
+    """A part that the store has: its number, ETag without quotes, size, and the CRC-32 sent with it (base64) if any.
+
+    An encrypted part has an ETag that is no MD5, whatever it looks like.
+    """
+
+    number: int
+    etag: str
+    size: int
+    crc32: str | None = None
+    encrypted: bool = False
+
+
+class Storage:
+    """The bucket of the archives. Keys are whole keys, `storage.prefix` included. All calls raise StorageError."""
+
+    def __init__(self, settings: StorageSettings, clients: Clients) -> None:
+        self._settings = settings
+        self._bucket = settings.bucket
+        self._api = clients.api
+        self._parts = clients.parts
+        self._patient = clients.patient
+        self._traits: Traits | None = None
+        self._probing = asyncio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: StorageSettings) -> AsyncIterator[Storage]:
+        """Make the clients; talks to no store, so it works while S3 is away. StartError when the settings are wrong."""
+        async with s3_clients(settings) as clients:
+            yield cls(settings, clients)
+
+    async def prepare(self) -> None:
+        """See to it that the bucket is there and learn the store's traits.
+
+        UnavailableError when S3 is away; StartError when the settings cannot work.
+        """
+        try:
+            await self._ensure_bucket()
+            await self.traits()
+        except FOREIGN as error:
+            raise start_failure(error, self._bucket) from error
+        except CallError as error:
+            if error.transient:
+                raise UnavailableError("storage", error.message) from error
+            raise StartError(f"storage: {error.message}; check the rights of the access key") from error
+
+    async def ping(self) -> None:
+        """Ask for the bucket; UnavailableError when that fails."""
+        try:
+            await self._parts.head_bucket(Bucket=self._bucket)
+        except FOREIGN as error:
+            raise UnavailableError("storage", sentence(error, "looking for the bucket")) from error
+
+    async def create_upload(self, key: str, content_type: str, disposition: str | None = None) -> str:
+        """Begin a multipart upload and give its id; others begun for this key by lost requests are ended."""
+        extra = await self._checksum_algorithm()
+        with translated("beginning the upload"):
+            answer = await self._api.create_multipart_upload(
+                Bucket=self._bucket, Key=key, ContentType=content_type, **_disposition(disposition), **extra
+            )
+        upload_id = answer.get("UploadId", "")
+        if not upload_id:
+            raise StorageError("storage_failed", "beginning the upload: the store gave no id")
+        if answer["ResponseMetadata"]["RetryAttempts"]:
+            await self._end_strays(key, upload_id)
+        return upload_id
+
+    async def upload_part(self, key: str, upload_id: str, number: int, body: PartBody) -> PartReceipt:
+        """Send one part, once; PartError says what a failure means."""
+        checksum = await self._checksum(body)
+        with translated(f"uploading part {number}", PartError):
+            answer = await self._parts.upload_part(
+                Bucket=self._bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=body,
+                **checksum,
+            )
+        if not answer.get("ETag"):
+            raise PartError(BROKEN, f"uploading part {number}: the store gave no ETag")
+        return PartReceipt(
+            number, _bare(answer["ETag"]), len(body), checksum.get("ChecksumCRC32"), encrypted=_is_encrypted(answer)
+        )
+
+    async def complete(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str:
+        """Join the parts to the object and give its ETag.
+
+        A 200 that carries an error or nothing is asked again; an upload that is gone counts as joined when the
+        object is there with the right size (and ETag, where that can be told beforehand).
+        """
+        for delay_s in (*_COMPLETE_DELAYS_S, None):
+            try:
+                etag = await self._complete_once(key, upload_id, receipts)
+            except CallError as error:
+                etag = await self._settled(key, receipts) if error.gone else None
+                if etag is None and (delay_s is None or not error.transient):
+                    raise
+                if etag is None:
+                    log.warning("upload.complete.retry", code=error.code, reason=error.message)
+            if etag:
+                return etag
+            if delay_s is not None:
+                await asyncio.sleep(delay_s)
+        raise StorageError("storage_unavailable", "completing the upload: the store gave no result")
+
+    async def abort(self, key: str, upload_id: str) -> None:
+        """End an upload and free its parts; fine when it is gone already."""
+        try:
+            with translated("aborting the upload"):
+                await self._api.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        except CallError as error:
+            if not error.gone:
+                raise
+
+    async def put(
+        self, key: str, body: PartBody, content_type: str = "application/zip", disposition: str | None = None
+    ) -> str:
+        """Store a small object in one request and give its ETag."""
+        checksum = await self._checksum(body)
+        with translated("storing an object"):
+            answer = await self._api.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                **_disposition(disposition),
+                **checksum,
+            )
+        return _bare(answer.get("ETag", ""))
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Size and ETag of an object; None when there is none."""
+        with translated("looking at an object"):
+            try:
+                answer = await self._api.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+        return ObjectInfo(answer["ContentLength"], _bare(answer.get("ETag", "")))
+
+    async def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The object's bytes from `start` up to but not including `end`, in pieces of 256 KiB at most."""
+        with translated("reading an object"):
+            answer = await self._api.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+            async with answer["Body"] as body:
+                if answer["ContentLength"] != end - start:
+                    raise StorageError(
+                        "storage_failed", "reading an object: the store did not give the range asked for"
+                    )
+                while piece := await body.read(_READ_BYTES):
+                    yield piece
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; fine when there is none."""
+        with translated("deleting an object"):
+            try:
+                await self._api.delete_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if status_of(error) != 404:
+                    raise
+
+    async def traits(self) -> Traits:
+        """What the store can do, found out by one small upload the first time and remembered."""
+        if self._traits is None:
+            async with self._probing:
+                if self._traits is None:
+                    key = f"{self._settings.prefix}.probe/{uuid4().hex}"
+                    with translated("trying the store"):
+                        self._traits = await probe(self._api, self._bucket, key, self._settings.checksums)
+        return self._traits
+
+    def expected_etag(self, receipts: Sequence[PartReceipt]) -> str | None:
+        """The ETag that these parts must make together; None when the store's ETags do not tell."""
+        if self._traits is None or not self._traits.etags_are_md5 or any(receipt.encrypted for receipt in receipts):
+            return None
+        return composite_etag([receipt.etag for receipt in receipts])
+
+    async def _end_strays(self, key: str, keep: str) -> None:
+        """End uploads whose ids we never saw; where listing is not allowed they stay until the store tidies up."""
+        try:
+            listed = await self._api.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+            for upload in listed.get("Uploads", []):
+                if upload["Key"] == key and upload["UploadId"] != keep:
+                    await self.abort(key, upload["UploadId"])
+        except (*FOREIGN, StorageError) as error:
+            log.warning("upload.strays.kept", reason=type(error).__name__)
+
+    async def _complete_once(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str | None:
+        parts: list[Any] = []
+        for receipt in receipts:
+            part = {"PartNumber": receipt.number, "ETag": f'"{receipt.etag}"'}
+            parts.append(part | ({"ChecksumCRC32": receipt.crc32} if receipt.crc32 else {}))
+        with translated("completing the upload"):
+            answer = await self._patient.complete_multipart_upload(
+                Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+            )
+        etag = _bare(answer.get("ETag", ""))
+        return etag or await self._settled(key, receipts)
+
+    async def _settled(self, key: str, receipts: Sequence[PartReceipt]) -> str | None:
+        info = await self.head(key)
+        if info is None or info.size != sum(receipt.size for receipt in receipts):
+            return None
+        expected = self.expected_etag(receipts)
+        return info.etag if expected in (None, info.etag) else None
+
+    async def _ensure_bucket(self) -> None:
+        try:
+            await self._api.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if status_of(error) != 404:
+                raise
+            if not self._settings.create_bucket:
+                raise StartError(
+                    f"storage.bucket '{self._bucket}' does not exist; create it or set storage.create_bucket"
+                ) from error
+            await self._create_bucket()
+
+    async def _create_bucket(self) -> None:
+        region = self._settings.region
+        place: dict[str, Any] = {}
+        if region != "us-east-1":  # the one region that must not be named
+            place = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            await self._api.create_bucket(Bucket=self._bucket, **place)
+        except ClientError as error:
+            # Another replica was faster.
+            if store_code(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
+            await self._api.head_bucket(Bucket=self._bucket)
+        log.info("storage.bucket.created", bucket=self._bucket)
+
+    async def _checksum_algorithm(self) -> dict[str, Any]:
+        return {"ChecksumAlgorithm": "CRC32"} if (await self.traits()).checks_crc32 else {}
+
+    async def _checksum(self, body: PartBody) -> dict[str, Any]:
+        return {"ChecksumCRC32": base64_crc32(body.crc32())} if (await self.traits()).checks_crc32 else {}
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')
+
+
+def _is_encrypted(answer: Any) -> bool:
+    return "SSECustomerAlgorithm" in answer or "aws:kms" in str(answer.get("ServerSideEncryption", ""))
+
+
+def _disposition(value: str | None) -> dict[str, Any]:
+    return {"ContentDisposition": value} if value else {}

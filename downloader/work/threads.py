@@ -1,0 +1,46 @@
+"""Threads for what must not run on the event loop: one small pool each, so that none can starve another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """The pools: `compute` for digests and compression, `disk` for spilled files, `lookup` for names."""
+
+    compute: ThreadPoolExecutor
+    disk: ThreadPoolExecutor
+    lookup: ThreadPoolExecutor
+
+
+@contextmanager
+def threads() -> Iterator[Threads]:
+    """Open the pools, and wait for their last work when closing."""
+    with (
+        ThreadPoolExecutor(2, "compute") as compute,
+        ThreadPoolExecutor(2, "disk") as disk,
+        ThreadPoolExecutor(8, "lookup") as lookup,
+    ):
+        yield Threads(compute, disk, lookup)
+
+
+async def off_loop(pool: ThreadPoolExecutor, work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Run `work(*args)` in `pool`; the caller waits, the loop does not.
+
+    When the caller is cancelled the work still runs to its end first, so that what it touches is never used twice.
+    """
+    future = asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
