@@ -1,0 +1,1 @@
+"""Where a request comes in: the only place that knows aiohttp.web."""

@@ -1,0 +1,134 @@
+"""What happens around every call: its id, its line in the log, its security and CORS headers."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from urllib.parse import parse_qsl, urlencode
+
+import structlog
+from aiohttp import hdrs, web
+
+from downloader.web import headers
+from downloader.web.access import client_address, peer_address
+from downloader.web.parts import PARTS, REQUEST_ID, Handler
+
+CLIENT_GONE = 499
+SHOWN_PARAMETERS = frozenset({"limit", "after", "files", "status", "lastEventId", "last_event_id"})
+SHOWN_CHARS = 64
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health"})
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "downloader",
+}
+CORS_ALLOWED = "Content-Type, Last-Event-ID, Idempotency-Key, X-Idempotency-Key, X-Request-Id, traceparent"
+CORS_EXPOSED = (
+    "X-Request-Id, Location, ETag, Retry-After, Idempotency-Replayed, "
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+)
+CORS_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+PREFLIGHT_S = 600
+
+log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the call its id, the caller's own if it is sane, and bind it to every log line of the call."""
+    request[REQUEST_ID] = headers.request_id(request.headers)
+    with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
+        return await handler(request)
+
+
+@web.middleware
+async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Write one line per call, when it has been answered; for a stream that is its end."""
+    begun, client = time.monotonic(), _client(request)
+    response: web.StreamResponse | None = None
+    try:
+        response = await handler(request)
+    finally:  # without a response the client has left, and the call was cancelled
+        _log_call(request, response.status if response else CLIENT_GONE, time.monotonic() - begun, client)
+    return response
+
+
+def _log_call(request: web.Request, status: int, took_s: float, client: str) -> None:
+    route = _route(request)
+    write = log.debug if route in QUIET_ROUTES else log.info
+    write(
+        "http.request",
+        method=request.method,
+        route=route,
+        job_id=request.match_info.get("job_id", "")[:SHOWN_CHARS] or None,
+        query=masked_query(request.query_string),
+        status=status,
+        ms=round(took_s * 1000, 1),
+        client=client,
+    )
+
+
+def _route(request: web.Request) -> str:
+    """The route's pattern instead of the path, so that calls to many jobs count as one kind."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "(none)"
+
+
+def _client(request: web.Request) -> str:
+    trusted = request.app[PARTS].settings.server.trusted_proxies
+    return client_address(peer_address(request), request.headers.get("X-Forwarded-For", ""), trusted)
+
+
+def masked_query(query: str) -> str | None:
+    """The query as it may be logged: values of parameters that we do not know are masked, for they may be secret."""
+    if not query:
+        return None
+    pairs = parse_qsl(query[:1024], keep_blank_values=True)
+    return urlencode(
+        [(name[:SHOWN_CHARS], value[:SHOWN_CHARS] if name in SHOWN_PARAMETERS else "***") for name, value in pairs],
+        safe="*",
+    )
+
+
+@web.middleware
+async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a browser that asks whether a page of another origin may call (CORS preflight)."""
+    if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=_preflight_headers(request))
+    return await handler(request)
+
+
+def _preflight_headers(request: web.Request) -> dict[str, str]:
+    if _allowed_origin(request) is None:
+        return {}
+    return {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: CORS_METHODS,
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: CORS_ALLOWED,
+        hdrs.ACCESS_CONTROL_MAX_AGE: str(PREFLIGHT_S),
+    }
+
+
+def _allowed_origin(request: web.Request) -> str | None:
+    """What Access-Control-Allow-Origin may say; no credentials are involved, so any origin may be named by `*`."""
+    allowed = request.app[PARTS].settings.server.cors_origins
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or "*" in allowed:
+        return "*" if "*" in allowed else None
+    return origin if origin in allowed else None
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the id, the security and the CORS headers to a response that is about to start, streams included."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID) or headers.request_id(request.headers)
+    if not request.app[PARTS].settings.server.cors_origins:
+        return
+    response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+    if origin := _allowed_origin(request):
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = CORS_EXPOSED

@@ -1,0 +1,154 @@
+"""From the words to the wire: camelCase JSON, times in ISO 8601 UTC, links signed at the moment they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_core import to_json
+
+from downloader.jobs import (
+    TERMINAL,
+    Archive,
+    FileResult,
+    JobRecord,
+    JobState,
+    Snapshot,
+)
+from downloader.web.parts import Sign, SignedLink
+from downloader.wire import file_to_wire
+
+BASE = "/v1/download"
+INLINE_FILES = 200
+WINDOW_S_MAX = 300
+
+
+def encoded(value: Any) -> bytes:
+    """Compact JSON; a number that JSON lacks (in a file's metadata) becomes null."""
+    return to_json(value, inf_nan_mode="null")
+
+
+def iso(ms: int | None) -> str | None:
+    """Epoch milliseconds as `2026-01-31T12:00:00.000Z`."""
+    return None if ms is None else iso_time(datetime.fromtimestamp(ms / 1000, UTC))
+
+
+def iso_time(time: datetime) -> str:
+    """A time as `2026-01-31T12:00:00.000Z`."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Makes download links; within a window of `window_s` seconds the same job gets the same link."""
+
+    sign: Sign
+    window_s: int
+
+    @classmethod
+    def lasting(cls, sign: Sign, link_ttl_s: int) -> Links:
+        """Links of the given life; the window is a quarter of it, 5 minutes at most."""
+        return cls(sign, max(1, min(WINDOW_S_MAX, link_ttl_s // 4)))
+
+    def window(self, now_s: float) -> int:
+        """The number of the window that `now_s` lies in."""
+        return int(now_s // self.window_s)
+
+    def link(self, snapshot: Snapshot, now_s: float) -> SignedLink | None:
+        """The link to a finished job's archive, None when there is no archive or it has expired."""
+        expires_ms = snapshot.archive_expires_ms
+        if snapshot.archive_key is None or expires_ms is None or now_s * 1000 >= expires_ms:
+            return None
+        return self.sign(snapshot.archive_key, snapshot.archive_name or "download.zip", expires_ms, now_s)
+
+
+def initiated(record: JobRecord) -> bytes:
+    """The answer to an initiate call; the same again for a repeat of it, whatever became of the job since."""
+    return encoded(
+        {
+            "jobId": record.job_id,
+            "status": JobState.QUEUED.value,
+            "totalFiles": record.snapshot.total_files,
+            "totalFileIds": record.total_file_ids,
+            "subscribeUrl": f"{BASE}/subscribe/{record.job_id}",
+            "statusUrl": f"{BASE}/status/{record.job_id}",
+            "createdAt": iso(record.created_ms),
+        }
+    )
+
+
+def job(record: JobRecord, files: Sequence[FileResult] | None, link: SignedLink | None) -> bytes:
+    """The whole job; `files` None leaves them out (many, or not wanted)."""
+    snapshot = record.snapshot
+    body: dict[str, Any] = _figures(record.job_id, snapshot) | {
+        "currentFile": snapshot.current_file,
+        "queuePosition": record.queue_position,
+    }
+    if files is not None:
+        body["files"] = [file_to_wire(file) for file in files]
+    body |= {
+        "archive": _archive(record.archive),
+        "downloadUrl": link.url if link else None,
+        "expiresAt": iso_time(link.expires_at) if link else None,
+        "archiveExpiresAt": iso(snapshot.archive_expires_ms),
+        "error": snapshot.error,
+        "errorCode": snapshot.error_code,
+        "attempt": snapshot.attempt,
+        "createdAt": iso(record.created_ms),
+        "startedAt": iso(record.started_ms),
+        "updatedAt": iso(record.updated_ms),
+        "completedAt": iso(record.completed_ms),
+        "processingTimeMs": _processing_ms(record),
+        "requestId": record.request_id,
+    }
+    return encoded(body)
+
+
+def _figures(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "jobId": job_id,
+        "status": snapshot.state.value,
+        "progress": snapshot.progress,
+        "filesCompleted": snapshot.files_completed,
+        "filesFailed": snapshot.files_failed,
+        "totalFiles": snapshot.total_files,
+        "bytesFetched": snapshot.bytes_fetched,
+        "bytesTotal": snapshot.bytes_total,
+    }
+
+
+def _archive(archive: Archive | None) -> dict[str, Any] | None:
+    """The archive without its key: where it lies in the bucket is nobody's business."""
+    if archive is None:
+        return None
+    return {"name": archive.name, "size": archive.size, "entries": archive.entries, "etag": archive.etag}
+
+
+def _processing_ms(record: JobRecord) -> int | None:
+    """From the start to the end, or to the last change: not to now, so that equal records give equal answers."""
+    if record.started_ms is None:
+        return None
+    until = record.completed_ms if record.state in TERMINAL and record.completed_ms else record.updated_ms
+    return max(0, until - record.started_ms)
+
+
+def files_page(files: Sequence[FileResult], total: int) -> bytes:
+    """A page of files; `next` is what to give as `after` for the page behind it, null at the end."""
+    more = bool(files) and files[-1].index + 1 < total
+    return encoded({"files": [file_to_wire(file) for file in files], "next": files[-1].index if more else None})
+
+
+def snapshot_body(job_id: str, snapshot: Snapshot, link: SignedLink | None) -> bytes:
+    """The snapshot of an event; what is not known is left out."""
+    body = _figures(job_id, snapshot)
+    optional = {
+        "currentFile": snapshot.current_file,
+        "downloadUrl": link.url if link else None,
+        "expiresAt": iso_time(link.expires_at) if link else None,
+        "error": snapshot.error,
+        "errorCode": snapshot.error_code,
+    }
+    body["attempt"] = snapshot.attempt
+    return encoded(body | {name: value for name, value in optional.items() if value is not None})
