@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
@@ -55,7 +55,7 @@ class Checksum:
     algorithm: Literal["sha256", "md5", "crc32"]
     hex: str
 
-    LENGTHS = {"sha256": 64, "md5": 32, "crc32": 8}
+    LENGTHS: ClassVar[dict[str, int]] = {"sha256": 64, "md5": 32, "crc32": 8}
 
     @classmethod
     def parse(cls, text: str) -> Self:

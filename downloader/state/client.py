@@ -14,12 +14,13 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import redis.exceptions as rexc
-from downloader.errors import ConfigError, UnavailableError
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+
+from downloader.errors import ConfigError, UnavailableError
 
 COMMAND_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 3.0
@@ -96,10 +97,12 @@ def translated() -> Iterator[None]:
 
     A cancellation that redis-py swallowed on the way (`asyncio.wait_for` of Python 3.11 may) rises at the end.
     """
+    task = asyncio.current_task()
+    # Not zero for ever after a task group of Python 3.11 has failed in this task.
+    before = task.cancelling() if task is not None else 0
     try:
         yield
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
     except rexc.OutOfMemoryError as error:
         raise UnavailableError("redis", "Redis is out of memory", "redis_full") from error

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+
 from downloader.errors import UnavailableError
 from downloader.events import JobEvent, StateEvent, event_from_fields, event_order
 from downloader.jobs import TERMINAL

@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from downloader.config import JobsSettings, LimitsSettings, WorkerSettings
 from downloader.errors import LeaseLostError
 from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest
 from downloader.state.client import BLOCK_S, Client, answered
 from downloader.state.records import file_to_json
 from downloader.state.scripts import Scripts
-from pydantic import ValidationError
 
 CRASHES = 3
 RETRY_DELAY_MS = 2000

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from downloader.events import integer, snapshot_from_fields, text
 from downloader.jobs import Archive, FileError, FileResult, FileStatus, JobRecord, JobRequest, JobState, public_url
-from pydantic_core import from_json, to_json
 
 PAGE_FILES = 200
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from downloader.state.client import Client, translated
 from redis.commands.core import AsyncScript
+
+from downloader.state.client import Client, translated
 
 NAMES = (
     "enqueue",

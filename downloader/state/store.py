@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from downloader.config import JobsSettings, LimitsSettings, RedisSettings, WorkerSettings
 from downloader.errors import RequestError, UnavailableError
 from downloader.events import JobEvent, event_from_fields, event_order
@@ -12,7 +14,6 @@ from downloader.jobs import FileResult, JobRecord, JobRequest
 from downloader.state.client import Client, answered, translated
 from downloader.state.records import PAGE_FILES, file_pages, files_from_fields, record_from_fields
 from downloader.state.scripts import Scripts
-from redis.exceptions import ResponseError
 
 IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
 TOMBSTONE_TTL_MS = 60_000

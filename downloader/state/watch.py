@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+
 from downloader.errors import UnavailableError
 from downloader.state.client import Client, answered
 

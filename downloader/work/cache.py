@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 import structlog
+
 from downloader.config import WINDOW_BYTES
 from downloader.errors import SourceError, StartError
 from downloader.work.budget import ByteBudget
@@ -246,7 +247,7 @@ class _Spill:
     """An unnamed file on disk, read behind its writer; its lock lets `close` come at any time."""
 
     def __init__(self, folder: str) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder or None, buffering=0)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder or None, buffering=0)  # noqa: SIM115 - see close
         self._lock = threading.Lock()
         self.written_bytes = 0
         self._read = 0

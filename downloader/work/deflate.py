@@ -41,7 +41,7 @@ _PACKED_MARKS = (
 
 
 class Deflater:
-    """One entry's raw deflate stream: "balanced" is zlib-ng level 4, "fast" ISA-L level 1 (larger, four times as fast)."""
+    """One entry's raw deflate: "balanced" is zlib-ng level 4, "fast" ISA-L level 1 (larger, four times as fast)."""
 
     def __init__(self, level: Literal["balanced", "fast"] = "balanced") -> None:
         self._stream = (

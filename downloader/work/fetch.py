@@ -33,9 +33,10 @@ FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 # A source may ask for at most this much patience; more is as good as no.
 RETRY_AFTER_MAX_S = 60.0
-# We have held a source up when its file had to wait this long for us; if it then gives up, that costs no attempt.
-HELD_UP_S = 1.0
-HELD_UP_MAX = 16
+# We have held a source up when its file had to wait this long for us in one go; if it then gives up, that costs no
+# attempt. The steady back-pressure of a sink that is slower than the source is no such wait.
+HELD_UP_S = 2.0
+HELD_UP_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)

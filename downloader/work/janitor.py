@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, Protocol, TypeVar
 
 import structlog
+
 from downloader.errors import StorageError, UnavailableError
 from downloader.work.pipeline import attempt_key
 from downloader.work.storage import Storage

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
+
 from downloader.config import JobsSettings, WorkerSettings
 from downloader.errors import DownloaderError, JobError, SourceError
 from downloader.jobs import Claim, Completed, FileError, FileResult, FileStatus, Source, public_url

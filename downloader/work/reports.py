@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic_core import to_json
+
 from downloader.jobs import FileResult, FileStatus
 from downloader.wire import file_to_wire
-from pydantic_core import to_json
 
 MISSING_NAME = "MISSING-FILES.txt"
 MANIFEST_NAME = "manifest.json"

@@ -92,7 +92,7 @@ class Transfer:
         self._threads = threads
         self._is_open = False
         self._held: tuple[Mapping[str, str], int | None] | None = None  # head and total of what the sink holds in part
-        self.held_up_s = 0.0  # how long the sink has made the source wait in this attempt
+        self.held_up_s = 0.0  # the longest wait for the sink in this attempt
 
     async def attempt(self) -> None:
         """Ask once and take what comes; returns when the sink has the whole file."""
@@ -181,7 +181,7 @@ class Transfer:
         except SourceError as fault:
             raise SinkRefusedError(fault) from None
         finally:
-            self.held_up_s += clock() - since
+            self.held_up_s = max(self.held_up_s, clock() - since)
 
     async def _pump(
         self,

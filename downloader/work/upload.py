@@ -230,7 +230,7 @@ class Upload:
     async def _back_off(self, flight: _Flight, error: PartError, tried: int) -> None:
         if error.slow_down:
             self._limit = max(self._limit // 2, 1)
-        delay_s = min(_BACKOFF_S * 2 ** (tried - 1), _BACKOFF_MAX_S) * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+        delay_s = min(_BACKOFF_S * 2 ** (tried - 1), _BACKOFF_MAX_S) * random.uniform(0.5, 1)
         delay_s = max(delay_s, min(error.retry_after_s or 0, _RETRY_AFTER_MAX_S))
         log.info("part.retry", number=flight.number, tried=tried, code=error.code, reason=error.message)
         with suppress(TimeoutError):

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import structlog
+from pydantic_core import to_json
+
 from downloader.config import WorkerSettings
 from downloader.errors import DownloaderError, JobError, LeaseLostError, UnavailableError
 from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, Outcome
 from downloader.wire import file_to_wire
 from downloader.work.budget import ByteBudget
 from downloader.work.progress import Progress
-from pydantic_core import to_json
 
 T = TypeVar("T")
 

@@ -1,0 +1,174 @@
+"""The one place that opens everything. It reads as a list; closing is its mirror."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from downloader.config import Settings, job_minimum_bytes
+from downloader.embedded import embedded
+from downloader.errors import UnavailableError
+from downloader.state.client import connect, opened
+from downloader.state.feed import Feed
+from downloader.state.queue import Queue
+from downloader.state.scripts import Scripts
+from downloader.state.store import Store
+from downloader.state.watch import watch_redis
+from downloader.web.app import build, drain
+from downloader.web.parts import ServiceState, WebParts
+from downloader.web.serve import serve
+from downloader.work.budget import ByteBudget
+from downloader.work.cache import ADMISSION_BYTES, Cache
+from downloader.work.fetch import Fetcher
+from downloader.work.heap import keep_freed_blocks
+from downloader.work.janitor import keep_clean
+from downloader.work.links import LinkSigner
+from downloader.work.pipeline import Pipeline
+from downloader.work.storage import Storage
+from downloader.work.threads import Threads, threads
+from downloader.work.watch import StorageWatch
+from downloader.work.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The running service: where it is reached, and its parts that others may look at."""
+
+    url: str
+    port: int
+    settings: Settings
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """Run the whole service for as long as the block runs; leaving it is the graceful stop.
+
+    Raises StartError with one clear line when something is in the way that waiting cannot mend. A Redis or S3 that
+    is merely away is waited for while the service answers 503.
+    """
+    try:
+        async with _opened(settings) as service:
+            yield service
+    except BaseExceptionGroup as errors:
+        # The groups of our background tasks wrap whatever passes through them; a lone cause is told as it is.
+        cause = _lone_cause(errors)
+        if cause is None:
+            raise
+        raise cause from cause.__cause__
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Service]:
+    async with AsyncExitStack() as stack:
+        keep_freed_blocks()
+        settings = await stack.enter_async_context(embedded(settings))
+        pools = stack.enter_context(threads())
+        asyncio.get_running_loop().set_default_executor(pools.lookup)
+
+        client = await stack.enter_async_context(opened(connect(settings.redis.url)))
+        doorbell = await stack.enter_async_context(opened(connect(settings.redis.url, blocking=True)))
+        reader = await stack.enter_async_context(opened(connect(settings.redis.url, blocking=True)))
+        scripts = Scripts(client, settings.redis.prefix)
+        store = Store(client, scripts, settings.redis, settings.jobs, settings.limits, settings.worker)
+        queue = Queue(client, doorbell, scripts, settings.jobs, settings.limits, settings.worker)
+        feed = Feed(reader, settings.redis.prefix)
+
+        storage = await stack.enter_async_context(Storage.open(settings.storage))
+        signer = await stack.enter_async_context(LinkSigner.open(settings.storage, settings.jobs.link_ttl_s))
+        watch = StorageWatch(storage)
+
+        fetcher = await stack.enter_async_context(Fetcher.open(settings.sources, pools))
+        cache = _cache(settings, pools)
+        pipeline = Pipeline(
+            fetcher, storage, cache, settings.jobs, settings.worker, settings.part_bytes, settings.storage.prefix
+        )
+        worker = Worker(
+            queue,
+            pipeline.run,
+            settings.worker,
+            memory=cache.memory,
+            job_minimum_bytes=job_minimum_bytes(settings.part_bytes),
+            store_available=watch.available,
+        )
+        feed.ended = worker.stop_job
+
+        await _first_look(watch)
+        await stack.enter_async_context(
+            _beside(
+                watch_redis(client, settings.redis.durable_ack),
+                watch.run(),
+                feed.run(),
+                keep_clean(queue, storage, settings.storage.prefix),
+            )
+        )
+
+        checks = {"redis": store.ping, "storage": watch.look, "workers": worker.check}
+        parts = WebParts(settings, store, feed, signer.sign, checks, ServiceState())
+        port = await stack.enter_async_context(serve(build(parts), settings.server.host, settings.server.port))
+        await stack.enter_async_context(worker.working(settings.server.drain_s))
+        stack.callback(drain, parts)
+
+        _settle_down()
+        parts.state.ready = True
+        yield Service(settings.server.public_url or f"http://{settings.server.host}:{port}", port, settings)
+
+
+def _cache(settings: Settings, pools: Threads) -> Cache:
+    memory = ByteBudget(settings.memory.budget_bytes)
+    spare = settings.memory.budget_bytes - job_minimum_bytes(settings.part_bytes)
+    cache = Cache(
+        memory,
+        ByteBudget(settings.cache.disk_bytes),
+        settings.cache.dir,
+        pools,
+        share_bytes=max(ADMISSION_BYTES, spare // (2 * settings.worker.files_in_flight)),
+    )
+    cache.check_folder()
+    return cache
+
+
+def _lone_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    if len(errors.exceptions) != 1:
+        return None
+    (only,) = errors.exceptions
+    return _lone_cause(only) if isinstance(only, BaseExceptionGroup) else only
+
+
+@asynccontextmanager
+async def _beside(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `parts` beside the block; one that dies ends the service, and at the end all are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part) for part in parts]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _first_look(watch: StorageWatch) -> None:
+    try:
+        await watch.look()
+    except UnavailableError as error:
+        log.warning("storage.away", reason=error.message, remedy="the service waits for it; check storage.endpoint_url")
+
+
+def _settle_down() -> None:
+    """Take what was made at start out of the garbage collector's sight and let it look less often.
+
+    Its full passes stop the loop; what the service makes while it runs is freed by reference counts.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    # The loop must not wait the default 5 ms for each thread that digests or compresses when it wants to go on.
+    sys.setswitchinterval(0.0005)
