@@ -1,0 +1,1 @@
+"""The tests: through the front door, with real neighbours."""

@@ -1,0 +1,43 @@
+"""A source of files for measurements, in a process of its own: `python -m tests.bench.origin` prints its port."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from aiohttp import web
+
+BLOCK = random.Random(7).randbytes(1024 * 1024)
+
+
+async def send_file(request: web.Request) -> web.StreamResponse:
+    """`/file/{name}?size=&delay_s=&cut=`: `size` bytes that do not compress; with `cut` the connection ends there."""
+    size = int(request.query["size"])
+    await asyncio.sleep(float(request.query.get("delay_s", "0")))
+    end = int(request.query.get("cut", size))
+    response = web.StreamResponse(headers={"Content-Length": str(size), "Content-Type": "application/octet-stream"})
+    await response.prepare(request)
+    sent = 0
+    while sent < end:
+        piece = BLOCK[: min(len(BLOCK), end - sent)]
+        await response.write(piece)
+        sent += len(piece)
+    if end < size and request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+async def main() -> None:
+    """Serve on a free port of the loopback until killed."""
+    app = web.Application()
+    app.router.add_get("/file/{name}", send_file)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,111 @@
+"""What the README tells people to type does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import downloader
+from downloader.web.app import ROUTES
+from tests.api import Api
+from tests.files import Origin
+from tests.servers import missing
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BASE = "http://127.0.0.1:8080"
+WITHIN_S = 60
+
+
+def blocks() -> list[str]:
+    """The shell blocks, in order."""
+    return re.findall(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    """The single commands of all blocks but the calls, as words."""
+    lines = [block for block in blocks() if "curl" not in block]
+    return [shlex.split(command) for line in lines for command in line.split("&&")]
+
+
+async def shell(script: str, folder: Path) -> str:
+    """Run a script as a person's shell would; gives what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", script),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(WITHIN_S):
+        said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    return said.decode()
+
+
+def named(folder: Path) -> list[str]:
+    """The names of what lies in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_the_three_calls(api: Api, origin: Origin, tmp_path: Path) -> None:
+    """Posted, followed and downloaded by curl, letter by letter as printed; only the addresses are ours."""
+    if shutil.which("curl") is None:
+        missing("curl")
+    calls = "\n".join(block for block in blocks() if "curl" in block)
+    urls = re.findall(r'https://[^"]+', calls)
+    assert len(urls) == 2
+    for number, url in enumerate(urls):
+        calls = calls.replace(url, origin.url(1000 + number, "readme", url.rsplit("/", 1)[1]))
+    assert calls.count(BASE) == 3
+    said = await shell(calls.replace(BASE, api.base), tmp_path)
+    assert "event: complete" in said
+    assert named(tmp_path) == ["standards.zip"]
+    with zipfile.ZipFile(tmp_path / "standards.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["http/semantics.txt", "rfc9457.txt"]
+        assert archive.read("rfc9457.txt") == origin.data(1001, "readme")
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if "downloader" in words], ids=" ".join)
+async def test_the_commands_exist(words: list[str]) -> None:
+    """Each command of the README is known with its flags, and its help names them."""
+    name, *flags = words[words.index("downloader") + 1 :]
+    said = await shell(f"{shlex.quote(sys.executable)} -m downloader {name} --help", ROOT)
+    assert [flag for flag in flags if flag not in said] == []
+
+
+def test_the_files_exist() -> None:
+    """Locks and links lead somewhere."""
+    named = re.findall(r"-r (\S+)", README) + re.findall(r"\]\(([^):#]+)\)", README)
+    assert len(named) >= 6
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_ci_tests_what_the_readme_tests() -> None:
+    """The last command of .ci/run is the README's test command, in its own environment."""
+    last = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+    assert shlex.split(last)[1:] == next(words for words in commands() if "pytest" in words)[1:]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_table_names_every_call() -> None:
+    """No route of the API is left out of the table, and none is made up."""
+    told = set(re.findall(r"/(?:v1/[\w/{}]+|livez|readyz|health)(?=[`?])", README.split("| call | answer |")[1]))
+    routes = {getattr(route, "path", "") for route in ROUTES} - {"/", "/errors/{code}"}
+    assert told == {re.sub(r"\{[^}]*\}+", "{jobId}", path) for path in routes}
+
+
+def test_version_and_changelog_agree() -> None:
+    """The newest version in the changelog is the version of the package."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    found = re.search(r"^## (\S+)", changelog, re.MULTILINE)
+    assert found is not None
+    assert found[1] == downloader.__version__
