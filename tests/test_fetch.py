@@ -749,6 +749,24 @@ async def test_source_that_we_held_up_loses_no_attempt() -> None:
     assert sink.data == BODY
 
 
+async def test_steady_back_pressure_is_no_excuse_for_a_broken_source() -> None:
+    """A source that always breaks off is given up after its attempts, however slowly the sink takes its bytes."""
+    body = b"x" * 44_000
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer("200 OK", {"Content-Length": str(len(body) + 1)}, b"")
+        for start in range(0, len(body), 1000):
+            await exchange.send(body[start : start + 1000])
+            await asyncio.sleep(0.05)
+        exchange.hang_up()
+
+    sink = Bin(wait_s=0.05)
+    with pytest.raises(SourceError) as failed:
+        await get(script, sink=sink, attempts=1)
+    assert failed.value.code == "truncated"
+    assert sink.restarts == 0
+
+
 async def test_waiting_for_the_sink_is_not_the_sources_silence() -> None:
     """The sink may pause for longer than the idle limit while the source is ready."""
 
