@@ -110,6 +110,7 @@ async def _spawn(servers: list[Server], data_lock: int) -> Process:
                 "environment": server.environment,
                 "log": str(server.log),
                 "litter": server.litter,
+                "niceness": server.niceness,
             }
             for server in servers
         ],

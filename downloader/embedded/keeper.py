@@ -53,13 +53,17 @@ class Kept:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=(self.lock,),
-                    preexec_fn=die_with_us,  # noqa: PLW1509 - the keeper has one thread
+                    preexec_fn=self._before_it_is_a_server,  # noqa: PLW1509 - the keeper has one thread
                 )
             except OSError as error:
                 output.write(f"{self.plan['command'][0]}: {error.strerror}\n".encode())
                 self._ended(126)
                 return
         tell(name=self.plan["name"], pid=self.process.pid)
+
+    def _before_it_is_a_server(self) -> None:
+        os.nice(self.plan["niceness"])
+        die_with_us()
 
     def look(self) -> None:
         """Start it when its time has come; notice when it has ended."""

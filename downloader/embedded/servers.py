@@ -21,6 +21,8 @@ from downloader.errors import StartError
 
 LOOPBACK = "127.0.0.1"
 ANSWER_S = 2.0
+# The store takes all processors it can get while parts come in; callers of the API must not feel that.
+WEED_NICENESS = 10
 WEED_PARTS = ("s3", "master", "volume", "filer", "admin")
 
 VALKEY_CONF = """\
@@ -40,7 +42,8 @@ maxmemory-policy noeviction
 class Server:
     """A server to be held: its command, and the settings of `section` that reach it.
 
-    `answers` tells whether it is ready for work; `litter` names what it leaves outside its folder.
+    `answers` tells whether it is ready for work; `litter` names what it leaves outside its folder,
+    `niceness` how far it stands back when the processors are wanted by all (see nice(2)).
     """
 
     name: str
@@ -52,6 +55,7 @@ class Server:
     reach: dict[str, str]
     answers: Callable[[], Awaitable[bool]]
     litter: tuple[str, ...] = ()
+    niceness: int = 0
 
 
 def valkey(folder: DataFolder) -> Server:
@@ -98,6 +102,7 @@ def seaweedfs(folder: DataFolder, storage: StorageSettings) -> Server:
             "addressing": "path",
         },
         answers=lambda: _s3_answers(url, Credentials(access_key, secret_key), storage.region),
+        niceness=WEED_NICENESS,
         litter=tuple(f"/tmp/seaweedfs-{part}-grpc-{folder.ports[f'{part}_grpc']}.sock" for part in WEED_PARTS),  # noqa: S108
     )
 

@@ -76,15 +76,15 @@ class Store:
         was used with another request.
         """
         args = self._enqueue_arguments(order)
-        if self._durable_ack:
-            verdict, detail = await self._enqueue_durably(args)
-        else:
-            verdict, detail = await self._scripts.run("enqueue", *args)
-        _refuse(verdict.decode(), detail.decode())
-        record = await self.record(order.tenant, detail.decode())
+        answer = await (self._enqueue_durably(args) if self._durable_ack else self._scripts.run("enqueue", *args))
+        verdict, detail = answer[0].decode(), answer[1].decode()
+        _refuse(verdict, detail)
+        flat, place = answer[2:]
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        record = record_from_fields(detail, fields, place or None)
         if record is None:
             raise UnavailableError("redis", "the job was deleted while it was being read")
-        return Enqueued(record, replayed=verdict == b"replayed")
+        return Enqueued(record, replayed=verdict == "replayed")
 
     def _enqueue_arguments(self, order: Order) -> tuple[Any, ...]:
         request = order.request
@@ -106,7 +106,7 @@ class Store:
             *file_pages(request),
         )
 
-    async def _enqueue_durably(self, args: tuple[Any, ...]) -> tuple[bytes, bytes]:
+    async def _enqueue_durably(self, args: tuple[Any, ...]) -> Any:
         """Enqueue and wait on the same connection until the append-only file is on disk (WAITAOF)."""
         with translated():
             async with self._client.client() as connection:
@@ -115,8 +115,7 @@ class Store:
                 synced = await wait("WAITAOF", 1, 0, DURABLE_WAIT_MS)
         if not synced or int(synced[0]) < 1:
             raise UnavailableError("redis", "the job could not be confirmed on disk in time; repeat the call")
-        verdict, detail = answer
-        return verdict, detail
+        return answer
 
     async def record(self, tenant: str, job_id: str) -> JobRecord | None:
         """The tenant's job, or None when there is none by this id."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +14,8 @@ from typing import TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,17 @@ class Threads:
 def threads() -> Iterator[Threads]:
     """Open the pools, and wait for their last work when closing."""
     with (
-        ThreadPoolExecutor(2, "compute") as compute,
-        ThreadPoolExecutor(2, "disk") as disk,
+        ThreadPoolExecutor(2, "compute", _stand_back) as compute,
+        ThreadPoolExecutor(2, "disk", _stand_back) as disk,
         ThreadPoolExecutor(8, "lookup") as lookup,
     ):
         yield Threads(compute, disk, lookup)
+
+
+def _stand_back() -> None:
+    """Let the loop go first when the processors are wanted by all: who calls the API waits for the loop alone."""
+    if sys.platform == "linux":  # elsewhere niceness belongs to the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 async def off_loop(pool: ThreadPoolExecutor, work: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -116,19 +116,27 @@ async def latency(folder: str) -> None:
 
 
 async def initiate(folder: str) -> None:
-    """Answers to 100-file requests while a job is being worked on."""
+    """Answers to 100-file requests while a job of documents runs, then while one takes all it can of the processors."""
     async with bench(folder, "limits.initiate_per_minute=1000000", "limits.running_jobs=1") as run:
-        big = await run.api.submit([run.url(f"{n}.bin", 64 * MIB) for n in range(64)])
-        times = []
-        for n in range(1000):
-            start = time.perf_counter()
-            await run.api.submit([run.url(f"{n}-{k}.bin", 10) for k in range(100)])
-            times.append((time.perf_counter() - start) * 1000)
-        state = (await run.api.status(big))["status"]
-        cuts = statistics.quantiles(times, n=100)
-        print(
-            f"initiate, 100 files, job {state}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, most {max(times):.1f} ms"
-        )
+        documents = [run.url(f"{n}.bin", 200 * 1024, delay_s=0.1) for n in range(2000)]
+        await measure_initiate(run, "a job of documents", documents)
+        await measure_initiate(run, "a job at full speed", [run.url(f"{n}.bin", 64 * MIB) for n in range(128)])
+
+
+async def measure_initiate(run: Bench, job: str, files: Sequence[object]) -> None:
+    """Post jobs beside a running one, which is cancelled afterwards together with them."""
+    running = await run.api.submit(list(files))
+    times, posted = [], [running]
+    for n in range(400):
+        start = time.perf_counter()
+        posted.append(await run.api.submit([run.url(f"{n}-{k}.bin", 10) for k in range(100)]))
+        times.append((time.perf_counter() - start) * 1000)
+        await asyncio.sleep(0.02)
+    state = (await run.api.status(running))["status"]
+    cuts = statistics.quantiles(times, n=100)
+    print(f"initiate, 100 files, {job} {state}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, most {max(times):.1f} ms")
+    for job_id in reversed(posted):
+        await run.api.call("DELETE", f"/v1/download/{job_id}")
 
 
 def main() -> None:

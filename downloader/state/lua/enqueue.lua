@@ -1,14 +1,21 @@
 -- (prefix, job, tenant, total, ids, request id, traceparent, archive name, request, idempotency key, fingerprint,
---  idempotency ttl ms, queue limit, per minute, record ttl ms, file pages...) -> {verdict, job or seconds}
+--  idempotency ttl ms, queue limit, per minute, record ttl ms, file pages...) -> {verdict, job, record, place in the queue or false}
+-- or {refusal, job or seconds}
 local job, tenant, idem, fingerprint = ARGV[2], ARGV[3], ARGV[10], ARGV[11]
 local jk = job_key(job)
-if redis.call('EXISTS', jk) == 1 then return {'created', job} end  -- our own call again: its answer was lost
+
+local function answer(verdict, id)
+  local rank = redis.call('LPOS', P .. 'ready:' .. tenant, id, 'RANK', -1)  -- from the end, where new jobs are
+  return {verdict, id, redis.call('HGETALL', job_key(id)), rank and rank + 1}
+end
+
+if redis.call('EXISTS', jk) == 1 then return answer('created', job) end  -- our own call again: its answer was lost
 local ik = P .. 'idem:' .. tenant .. ':' .. idem
 if idem ~= '' then
   local seen = redis.call('HMGET', ik, 'job', 'fp')
   if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 then
     if seen[2] ~= fingerprint then return {'mismatch', seen[1]} end
-    return {'replayed', seen[1]}
+    return answer('replayed', seen[1])
   end
 end
 if redis.call('LLEN', P .. 'ready:' .. tenant) >= tonumber(ARGV[13]) then return {'full', '30'} end
@@ -35,4 +42,4 @@ if idem ~= '' then
 end
 emit(job)
 make_ready(job, tenant, 'RPUSH')
-return {'created', job}
+return answer('created', job)
