@@ -84,6 +84,7 @@ class WorkerSettings(Section):
     lease_s: Seconds = Field(20, description="How long a job stays a silent worker's, in seconds.")
     renew_s: Seconds = Field(4, description="How often leases are renewed, in seconds.")
     reap_s: Seconds = Field(2, description="How often lapsed leases are looked for, in seconds.")
+    sweep_s: Seconds = Field(15, description="How often leftovers in the bucket are looked for, in seconds.")
 
     @model_validator(mode="after")
     def _renewal_fits(self) -> WorkerSettings:

@@ -205,7 +205,11 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One attempt at a job, ours as long as `token` is the job's; the token is epoch and a random nonce."""
+    """One attempt at a job, ours as long as `token` is the job's; the token is epoch and a random nonce.
+
+    `base` is the token of the earlier attempt that left a checkpoint, "" if none did. `alone`: the job is suspected
+    of taking workers down, so its process works on nothing else meanwhile.
+    """
 
     job_id: str
     tenant: str
@@ -215,6 +219,8 @@ class Claim:
     request_id: str
     traceparent: str
     created_ms: int
+    base: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

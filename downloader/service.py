@@ -28,7 +28,7 @@ from downloader.work.budget import ByteBudget
 from downloader.work.cache import ADMISSION_BYTES, Cache
 from downloader.work.fetch import Fetcher
 from downloader.work.heap import keep_freed_blocks
-from downloader.work.janitor import keep_clean
+from downloader.work.janitor import Janitor
 from downloader.work.links import LinkSigner
 from downloader.work.pipeline import Pipeline
 from downloader.work.storage import Storage
@@ -91,9 +91,11 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
         pipeline = Pipeline(
             fetcher, storage, cache, settings.jobs, settings.worker, settings.part_bytes, settings.storage.prefix
         )
+        janitor = Janitor(queue, storage, settings.storage.prefix, settings.worker.sweep_s)
         worker = Worker(
             queue,
             pipeline.run,
+            janitor.tidy,
             settings.worker,
             memory=cache.memory,
             job_minimum_bytes=job_minimum_bytes(settings.part_bytes),
@@ -107,7 +109,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
                 watch_redis(client, settings.redis.durable_ack),
                 watch.run(),
                 feed.run(),
-                keep_clean(queue, storage, settings.storage.prefix),
+                janitor.run(),
             )
         )
 

@@ -27,6 +27,7 @@ from downloader.work.partbody import PartBody
 from downloader.work.storage import ObjectInfo, PartReceipt
 from downloader.work.upload import PARTS_MAX
 from downloader.work.zipformat import EntryTail, central_header, dos_time, end_records, local_header
+from tests.ledger import MemoryLedger
 from tests.memorystore import MemoryStore
 from tests.readers import READERS, Found, check_7z, check_unzip, read_java_file, read_java_stream, read_python
 from tests.ziplint import lint, lint_by
@@ -65,14 +66,14 @@ class Made:
     data: bytes
     store: MemoryStore
     budget: ByteBudget
-    opened: list[str] = field(default_factory=list)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
 
 
-def writer(store: MemoryStore, part_bytes: int, budget: ByteBudget, opened: list[str]) -> ArchiveWriter:
-    async def remember(upload_id: str) -> None:
-        opened.append(upload_id)
-
-    return ArchiveWriter(store, KEY, part_bytes=part_bytes, parts_in_flight=4, budget=budget, upload_opened=remember)
+def writer(
+    store: MemoryStore, part_bytes: int, budget: ByteBudget, ledger: MemoryLedger | None = None
+) -> ArchiveWriter:
+    ledger = ledger or MemoryLedger()
+    return ArchiveWriter(store, KEY, part_bytes=part_bytes, parts_in_flight=4, budget=budget, ledger=ledger)
 
 
 async def add(archive: ArchiveWriter, file: File, index: int) -> None:
@@ -87,15 +88,15 @@ async def add(archive: ArchiveWriter, file: File, index: int) -> None:
 
 async def _make(files: Sequence[File], part_bytes: int, budget_bytes: int, order: Sequence[int] | None) -> Made:
     store, budget = MemoryStore(), ByteBudget(budget_bytes)
-    opened: list[str] = []
-    archive = writer(store, part_bytes, budget, opened)
+    ledger = MemoryLedger()
+    archive = writer(store, part_bytes, budget, ledger)
     for index in order or range(len(files)):
         await add(archive, files[index], index)
     made = await archive.finish()
     data = store.objects[KEY]
     assert (made.key, made.name, made.size, made.etag) == (KEY, "archive.zip", len(data), store.etags[KEY])
     assert made.entries == sum(not file.rolled_back for file in files)
-    return Made(data, store, budget, opened)
+    return Made(data, store, budget, ledger)
 
 
 def make(
@@ -189,7 +190,7 @@ def test_a_rollback_after_a_cancelled_write_is_whole() -> None:
     async def story() -> None:
         store, budget = Slow(), ByteBudget(0)
         store.go = asyncio.Event()
-        archive = writer(store, 100, budget, [])
+        archive = writer(store, 100, budget)
         await archive.begin(EntryHead(0, "lost.bin"))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -224,11 +225,11 @@ def test_parts_fly_at_once_only_as_memory_allows() -> None:
 
     async def flying_most(budget_bytes: int) -> int:
         store, budget = Counting(), ByteBudget(budget_bytes)
-        archive = writer(store, 1000, budget, [])
+        archive = writer(store, 1000, budget)
         await archive.begin(EntryHead(0, "a"))
         await archive.write([bytes(100)] * 400)
         assert budget.used_bytes <= budget_bytes
-        await archive.abort()
+        await archive.close()
         assert budget.used_bytes == 0
         return store.flying_most
 
@@ -237,29 +238,30 @@ def test_parts_fly_at_once_only_as_memory_allows() -> None:
 
 
 def test_the_upload_is_known_before_its_first_part_and_one_part_needs_none() -> None:
-    """`upload_opened` is called before any PUT of a part; an archive of one part is a plain object."""
+    """The ledger knows of all that is stored before it is; an archive of one part is a plain object."""
     small = make([File("a", b"a")])
-    assert small.opened == []
+    assert small.ledger.stored == {KEY: ""}
     assert small.store.parts_sent == []
 
     async def story() -> None:
         store = MemoryStore()
 
-        async def refuse(upload_id: str) -> None:
-            assert upload_id in store.uploads
-            assert store.parts_sent == []
-            raise StorageError("storage_failed", "cannot be remembered")
+        class Refusing(MemoryLedger):
+            async def storing(self, key: str, upload_id: str = "") -> None:
+                if not upload_id:
+                    assert store.uploads == {}
+                    return
+                assert upload_id in store.uploads
+                assert store.parts_sent == []
+                raise StorageError("storage_failed", "cannot be remembered")
 
-        archive = ArchiveWriter(
-            store, KEY, part_bytes=100, parts_in_flight=4, budget=ByteBudget(0), upload_opened=refuse
-        )
+        archive = writer(store, 100, ByteBudget(0), Refusing())
         await archive.begin(EntryHead(0, "a"))
         with pytest.raises(StorageError, match="remembered"):
             await archive.write([bytes(200)])
         assert store.parts_sent == []
-        await archive.abort()
-        await archive.abort()
-        assert store.uploads == {}
+        await archive.close()
+        await archive.close()
 
     asyncio.run(story())
 
@@ -286,13 +288,11 @@ def test_an_archive_that_does_not_read_back_is_not_finished() -> None:
 
     async def story(lie: str) -> None:
         store = Lying(lie)
-        archive = writer(store, 100, ByteBudget(0), [])
+        archive = writer(store, 100, ByteBudget(0))
         await add(archive, File("a", bytes(500)), 0)
         with pytest.raises(StorageError, match=lie) as caught:
             await archive.finish()
         assert caught.value.code == "verify_failed"
-        await archive.abort()
-        assert store.objects == {}
 
     for lie in ("directory", "size", "ETag"):
         asyncio.run(story(lie))
@@ -302,7 +302,7 @@ def test_a_size_that_cannot_be_true_is_refused() -> None:
     """An entry whose final size is not the announced one, or not what was stored, is a bug: it is not committed."""
 
     async def story() -> None:
-        archive = writer(MemoryStore(), 100, ByteBudget(0), [])
+        archive = writer(MemoryStore(), 100, ByteBudget(0))
         await archive.begin(EntryHead(0, "a", size=3))
         await archive.write([b"four"])
         with pytest.raises(ValueError, match="announced"):
@@ -332,12 +332,12 @@ def test_part_numbers_end_at_ten_thousand() -> None:
 
     async def story() -> None:
         store = MemoryStore()
-        archive = writer(store, 1, ByteBudget(0), [])
+        archive = writer(store, 1, ByteBudget(0))
         await archive.begin(EntryHead(0, "a"))
         with pytest.raises(StorageError) as caught:
             await archive.write([bytes(PARTS_MAX + 1)])
         assert (caught.value.code, caught.value.transient) == ("archive_too_large", False)
-        await archive.abort()
+        await archive.close()
 
     asyncio.run(story())
 
@@ -409,7 +409,7 @@ def test_a_name_that_cannot_be_written_is_refused_before_a_byte_is(name: str) ->
     """Nothing is open after the refusal, so the archive goes on."""
 
     async def story() -> None:
-        archive = writer(MemoryStore(), 100, ByteBudget(0), [])
+        archive = writer(MemoryStore(), 100, ByteBudget(0))
         with pytest.raises(ValueError, match=r"name|surrogates"):
             await archive.begin(EntryHead(0, name))
         await add(archive, File("good", b"x"), 1)
@@ -469,7 +469,7 @@ def test_many_entries_are_all_found(count: int, tmp_path: Path) -> None:
 
     async def story() -> bytes:
         store = MemoryStore()
-        archive = writer(store, 5 * MIB, ByteBudget(0), [])
+        archive = writer(store, 5 * MIB, ByteBudget(0))
         for index in range(count):
             await archive.begin(EntryHead(index, f"f/{index:05}", None, Method.STORED, 4))
             await archive.write([b"%04d" % (index % 10000)])
@@ -531,7 +531,7 @@ def huge(second: int) -> tuple[SparseStore, int]:
 
     async def story() -> SparseStore:
         store = SparseStore()
-        archive = writer(store, 64 * MIB, ByteBudget(0), [])
+        archive = writer(store, 64 * MIB, ByteBudget(0))
         zeros = bytes(MIB)
         await add(archive, File("before.txt", b"before", says_size=False), 0)
         for index, size in ((1, 43 * GIB // 10), (3, second)):

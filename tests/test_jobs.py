@@ -48,7 +48,7 @@ class Memory:
             await self.store.cancel("t", job_id)
         if state in {JobState.QUEUED, JobState.CANCELLED}:
             return job_id
-        self.claim = await self.queue.claim()
+        self.claim = await self.queue.claim(0, 1)
         assert self.claim is not None
         if state is not JobState.PROCESSING:
             outcome = DONE if state is JobState.COMPLETED else Failed("code", "why")
@@ -75,7 +75,7 @@ async def memory(valkey: Redis) -> AsyncIterator[Memory]:
 
 
 async def claim(memory: Memory, _: str) -> None:
-    await memory.queue.claim()
+    await memory.queue.claim(0, 1)
 
 
 async def cancel(memory: Memory, job_id: str) -> None:
@@ -123,13 +123,13 @@ async def test_a_worker_that_lost_its_job_can_change_nothing(memory: Memory) -> 
     old = memory.claim
     assert old is not None
     await memory.queue.release(old)
-    new = await memory.queue.claim()
+    new = await memory.queue.claim(0, 1)
     assert new is not None
     assert new.token != old.token
     with pytest.raises(LeaseLostError):
         await memory.queue.report(old, 1, Figures(done=1), [], b"")
     with pytest.raises(LeaseLostError):
-        await memory.queue.upload_opened(old, "upload", "key")
+        await memory.queue.storing(old, "upload", "key")
     assert await memory.queue.settle(old, DONE, Figures()) is False
     assert await memory.queue.renew({job_id: old.token}) == {job_id}
     assert await memory.state(job_id) is JobState.PROCESSING

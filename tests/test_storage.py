@@ -38,6 +38,7 @@ from downloader.work.storage_errors import (
 )
 from downloader.work.traits import Traits
 from tests.fakes3 import Call, FakeS3, Fault, fake_s3
+from tests.ledger import MemoryLedger
 from tests.readers import read_python
 from tests.servers import S3, free_ports, resident_bytes, start_weed
 from tests.waiting import wait_until
@@ -64,13 +65,11 @@ async def opened(store: FakeS3 | S3, **more: Any) -> AsyncIterator[Storage]:
         yield storage
 
 
-def writer(storage: Storage, key: str = KEY, budget: ByteBudget | None = None) -> ArchiveWriter:
-    async def remember(upload_id: str) -> None:
-        assert upload_id
-
-    return ArchiveWriter(
-        storage, key, part_bytes=PART, parts_in_flight=4, budget=budget or ByteBudget(64 * MIB), upload_opened=remember
-    )
+def writer(
+    storage: Storage, key: str = KEY, budget: ByteBudget | None = None, ledger: MemoryLedger | None = None
+) -> ArchiveWriter:
+    budget, ledger = budget or ByteBudget(64 * MIB), ledger or MemoryLedger()
+    return ArchiveWriter(storage, key, part_bytes=PART, parts_in_flight=4, budget=budget, ledger=ledger)
 
 
 async def add(archive: ArchiveWriter, index: int, blocks: int, block: bytes = BLOCK) -> None:
@@ -113,19 +112,23 @@ def test_an_archive_of_many_parts_comes_out_whole(weed: S3, tmp_path: Path) -> N
 
 
 def test_giving_up_leaves_neither_upload_nor_object(weed: S3) -> None:
-    """Abort during the upload, and after the archive was finished: the bucket has nothing left of it (D01)."""
+    """Swept during the upload, and after the archive was finished: the bucket has nothing left of it (D01)."""
 
     async def story() -> None:
         async with opened(weed) as storage:
-            archive = writer(storage, "w/given-up.zip")
+            ledger = MemoryLedger()
+            archive = writer(storage, "w/given-up.zip", ledger=ledger)
             await archive.begin(EntryHead(0, "a"))
             await archive.write([BLOCK] * 12)
-            await archive.abort()
-            archive = writer(storage, "w/given-up.zip")
+            await archive.close()
+            ledger.stored["w/given-up.zip"] = ""  # as if it had died before it could say which upload
+            await ledger.sweep(storage)
+            archive = writer(storage, "w/given-up.zip", ledger=ledger)
             await add(archive, 0, 6)
             await archive.finish()
-            await archive.abort()
-            await archive.abort()
+            await archive.close()
+            await ledger.sweep(storage)
+            await ledger.sweep(storage)
             assert await storage.head("w/given-up.zip") is None
             async with s3_clients(weed.settings()) as clients:
                 uploads = await clients.api.list_multipart_uploads(Bucket="downloads", Prefix="w/given-up")
@@ -286,7 +289,7 @@ def test_a_small_archive_survives_a_failed_put(how: int | str) -> None:
     asyncio.run(story())
 
 
-def test_a_part_that_is_refused_fails_the_archive_and_abort_cleans_up() -> None:
+def test_a_part_that_is_refused_fails_the_archive_and_is_swept() -> None:
     """A 403 is not tried again; the error has a stable code, and no upload is left (D01)."""
 
     async def story() -> None:
@@ -294,13 +297,15 @@ def test_a_part_that_is_refused_fails_the_archive_and_abort_cleans_up() -> None:
             fake_s3(lambda call: 403 if call.number == 2 else None) as store,
             opened(store) as storage,
         ):
-            archive = writer(storage)
+            ledger = MemoryLedger()
+            archive = writer(storage, ledger=ledger)
             with pytest.raises(StorageError) as caught:
                 await add(archive, 0, 30)
             assert (caught.value.code, caught.value.transient) == ("storage_failed", False)
             assert "secret detail" not in caught.value.message
             await archive.rollback()
-            await archive.abort()
+            await archive.close()
+            await ledger.sweep(storage)
             assert store.uploads == {}
             assert len([call for call in store.made("UploadPart") if call.number == 2]) == 1
 
@@ -378,19 +383,21 @@ def test_complete_may_fail_once_in_any_way(how: int | str) -> None:
 
 @pytest.mark.parametrize("how", ["error-body", 403])
 def test_complete_that_always_fails_fails_the_archive(how: int | str) -> None:
-    """Nothing is called finished, and abort leaves neither upload nor object."""
+    """Nothing is called finished, and the sweep leaves neither upload nor object."""
 
     async def story() -> None:
         async with (
             fake_s3(lambda call: how if call.operation == "Complete" else None) as store,
             opened(store) as storage,
         ):
-            archive = writer(storage)
+            ledger = MemoryLedger()
+            archive = writer(storage, ledger=ledger)
             await add(archive, 0, 6)
             with pytest.raises(StorageError) as caught:
                 await archive.finish()
             assert caught.value.code == ("storage_unavailable" if how == "error-body" else "storage_failed")
-            await archive.abort()
+            await archive.close()
+            await ledger.sweep(storage)
             assert (store.uploads, store.objects) == ({}, {})
 
     asyncio.run(story())
@@ -415,13 +422,13 @@ def test_an_upload_that_was_fenced_off_is_not_taken_for_completed() -> None:
 
 @pytest.mark.parametrize("operation", ["CreateUpload", "UploadPart", "Complete", "Head", "Get"])
 def test_finish_may_be_cancelled_at_any_moment_and_cleaned_up(operation: str) -> None:
-    """Cancelled while Create, parts, Complete or the check are under way: abort leaves nothing behind (D01)."""
+    """Cancelled while Create, parts, Complete or the check are under way: the sweep leaves nothing (D01)."""
 
     async def story() -> None:
         async with fake_s3() as store, opened(store) as storage:
             store.fault = lambda call: "late" if call.operation == operation and call.time == 1 else None
-            budget = ByteBudget(64 * MIB)
-            archive = writer(storage, budget=budget)
+            budget, ledger = ByteBudget(64 * MIB), MemoryLedger()
+            archive = writer(storage, budget=budget, ledger=ledger)
 
             async def pack() -> None:
                 await add(archive, 0, 12)
@@ -433,7 +440,8 @@ def test_finish_may_be_cancelled_at_any_moment_and_cleaned_up(operation: str) ->
             with pytest.raises(asyncio.CancelledError):
                 await packing
             store.release.set()
-            await archive.abort()
+            await archive.close()
+            await ledger.sweep(storage)
             assert (store.uploads, store.objects, budget.used_bytes) == ({}, {}, 0)
 
     asyncio.run(story())

@@ -6,6 +6,8 @@ token that is lost between pop and claim costs one block time, never a job.
 
 from __future__ import annotations
 
+import asyncio
+import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,10 @@ from downloader.state.records import file_to_json
 from downloader.state.scripts import Scripts
 
 CRASHES = 3
+# Doubled with each failure, and spread, so that jobs which failed together do not come back together.
 RETRY_DELAY_MS = 2000
 CRASH_DELAY_MS = 1000
+DRAIN_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +57,25 @@ class Queue:
         self._limits = limits
         self._lease_ms = int(worker.lease_s * 1000)
         self._grace_ms = int(worker.reap_s * 500)
+        self._slots = 0
         self._process = secrets.token_hex(8)
         self._nonce = secrets.token_hex(8)
+        self._draining = False
 
-    async def claim(self) -> Claim | None:
-        """Take the next job, or None when there is none; after a lost answer the next call gets the same job."""
-        answer = await self._scripts.run("claim", self._process, self._nonce, self._lease_ms, self._limits.running_jobs)
+    async def claim(self, running: int, slots: int) -> Claim | None:
+        """Take the next job, or None when there is none for a process with `running` jobs in `slots`.
+
+        After a lost answer the next call gets the same job.
+        """
+        self._slots = slots
+        verdict, *answer = await self._scripts.run(
+            "claim", self._process, self._nonce, self._lease_ms, self._limits.running_jobs, running, slots
+        )
         self._nonce = secrets.token_hex(8)
-        if not answer:
+        self._draining = verdict == b"drain"
+        if verdict != b"job":
             return None
-        job_id, tenant, token, attempt, request_id, traceparent, created, blob = answer
+        job_id, tenant, token, attempt, request_id, traceparent, created, blob, base, alone = answer
         return Claim(
             job_id=job_id.decode(),
             tenant=tenant.decode(),
@@ -72,16 +85,21 @@ class Queue:
             request_id=request_id.decode(),
             traceparent=traceparent.decode(),
             created_ms=int(created),
+            base=base.decode(),
+            alone=bool(alone),
         )
 
     async def wait(self) -> None:
         """Wait for the doorbell, BLOCK_S at most. Must never be cancelled: the popped token would be lost."""
+        if self._draining:  # the doorbell rings for others while we wait for our own jobs to end
+            await asyncio.sleep(DRAIN_PAUSE_S)
+            return
         await answered(self._doorbell.blpop([f"{self._scripts.prefix}wake"], timeout=BLOCK_S))
 
     async def renew(self, tokens: Mapping[str, str]) -> frozenset[str]:
         """Renew the leases of all jobs of this process in one call; gives the jobs that are no longer ours."""
         pairs = [word for pair in tokens.items() for word in pair]
-        lost = await self._scripts.run("renew", self._lease_ms, *pairs)
+        lost = await self._scripts.run("renew", self._lease_ms, self._process, self._slots, *pairs)
         return frozenset(job_id.decode() for job_id in lost)
 
     async def report(
@@ -109,10 +127,31 @@ class Queue:
         if not mine:
             raise LeaseLostError
 
-    async def upload_opened(self, claim: Claim, upload_id: str, key: str) -> None:
-        """Remember an upload before its first part goes out; LeaseLostError when the job is not ours any more."""
+    async def storing(self, claim: Claim, upload_id: str, key: str) -> None:
+        """Remember that the attempt is about to store something; LeaseLostError when the job is not ours any more.
+
+        Called before anything is stored at `key` with an empty `upload_id`, and with the upload's id before its
+        first part goes out.
+        """
         if not await self._scripts.run("upload", claim.job_id, claim.token, upload_id, key):
             raise LeaseLostError
+
+    async def checkpoint(self, claim: Claim, number: int, piece: bytes, *, supersedes: bool) -> None:
+        """Add a piece to the attempt's checkpoint; LeaseLostError when the job is not ours any more.
+
+        The same `number` again replaces the piece. With `supersedes` whoever comes next goes on from this attempt,
+        and what the one before left is swept.
+        """
+        if not await self._scripts.run("checkpoint", claim.job_id, claim.token, number, piece, int(supersedes)):
+            raise LeaseLostError
+
+    async def inherited(self, claim: Claim) -> list[bytes]:
+        """The pieces of the checkpoint that this attempt may go on from, in order; [] when there is none."""
+        if not claim.base:
+            return []
+        key = f"{self._scripts.prefix}ckpt:{claim.job_id}:{claim.base}"
+        pieces = await answered(self._client.hgetall(key))
+        return [pieces[number] for number in sorted(pieces, key=int)]
 
     async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> bool:
         """End the attempt with its outcome, once; False when it was not ours any more and nothing was published.
@@ -121,7 +160,7 @@ class Queue:
         """
         archive = outcome.archive if isinstance(outcome, Completed) else None
         failed = outcome if isinstance(outcome, Failed) else None
-        again_ms = RETRY_DELAY_MS * claim.attempt if failed and failed.transient else -1
+        again_ms = int(RETRY_DELAY_MS * random.uniform(0.75, 1.25)) if failed and failed.transient else -1
         verdict = await self._scripts.run(
             "settle",
             claim.job_id,
@@ -138,7 +177,6 @@ class Queue:
             *self._ttls_ms(),
             again_ms,
             self._jobs.attempts,
-            self._lease_ms,
         )
         return bool(verdict != b"lost")
 
@@ -161,6 +199,11 @@ class Queue:
         words = await self._scripts.run("debris", limit)
         rows = [words[i : i + 3] for i in range(0, len(words), 3)]
         return [Debris(job.decode(), token.decode(), *_upload(upload.decode())) for job, token, upload in rows]
+
+    async def forsaken(self, job_id: str, token: str) -> Debris | None:
+        """What the attempt may have left in the bucket, if nobody needs it any more; else None."""
+        upload = await self._scripts.run("forsaken", job_id, token)
+        return Debris(job_id, token, *_upload(upload.decode())) if upload else None
 
     async def swept(self, debris: Debris) -> None:
         """Forget leftovers that are gone."""

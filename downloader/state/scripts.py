@@ -20,12 +20,14 @@ NAMES = (
     "renew",
     "report",
     "upload",
+    "checkpoint",
     "settle",
     "release",
     "reap",
     "cancel",
     "delete",
     "debris",
+    "forsaken",
 )
 Argument = str | bytes | int | float
 

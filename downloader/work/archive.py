@@ -6,7 +6,7 @@ read back. Data lies in the order in which it was written, the central directory
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from isal import isal_zlib
 from downloader.errors import StorageError
 from downloader.jobs import Archive
 from downloader.work.parts import PartStream
-from downloader.work.upload import Store
+from downloader.work.upload import Begun, Store
 from downloader.work.zipformat import (
     EntryHead,
     EntryTail,
@@ -29,6 +29,7 @@ from downloader.work.zipformat import (
 
 if TYPE_CHECKING:
     from downloader.work.budget import ByteBudget
+    from downloader.work.checkpoint import Ledger
     from downloader.work.storage import PartReceipt
 
 __all__ = ["ArchiveWriter", "EntryHead", "Method"]
@@ -51,9 +52,10 @@ class _Open:
 class ArchiveWriter:
     """Writes one archive to `key`; used by one task at a time.
 
-    `upload_opened` is awaited with the upload's id before the first part goes out, so that it can be remembered. The
-    caller has reserved `config.job_minimum_bytes`; more parts fly only when `budget` has room for them.
-    All methods raise StorageError; after any error or cancellation `rollback` undoes an entry and `abort` everything.
+    `ledger` hears of everything before it is stored, so that it can be swept: this class deletes nothing. The caller
+    has reserved `config.job_minimum_bytes`; more parts fly only when `budget` has room for them. With `begun` it goes
+    on behind the parts of an upload that was begun (`resume` first); `landed` is called whenever a part is answered.
+    All methods raise StorageError; after any error or cancellation `rollback` undoes an entry and `close` ends it all.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class ArchiveWriter:
         part_bytes: int,
         parts_in_flight: int,
         budget: ByteBudget,
-        upload_opened: Callable[[str], Awaitable[None]],
+        ledger: Ledger,
+        begun: Begun | None = None,
+        landed: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._key = key
@@ -74,11 +78,12 @@ class ArchiveWriter:
             part_bytes=part_bytes,
             parts_in_flight=parts_in_flight,
             budget=budget,
-            upload_opened=upload_opened,
+            ledger=ledger,
+            begun=begun,
+            landed=landed,
         )
         self._open: _Open | None = None
         self._records: list[tuple[int, bytes]] = []
-        self._closed = False
 
     @property
     def position(self) -> int:
@@ -86,9 +91,19 @@ class ArchiveWriter:
         return self._stream.position
 
     @property
+    def confirmed(self) -> tuple[str, list[PartReceipt]]:
+        """The upload's id and the parts that the store has, from the first byte on without a gap."""
+        return self._stream.confirmed
+
+    @property
     def entries(self) -> int:
         """Entries that are committed."""
         return len(self._records)
+
+    async def resume(self, entries: Sequence[tuple[EntryHead, EntryTail]], rest: bytes) -> None:
+        """Take over entries that lie in the parts of `begun` and in `rest`, the bytes that follow these parts."""
+        self._records = [(head.index, central_header(head, tail)) for head, tail in entries]
+        await self._stream.append([rest])
 
     async def begin(self, entry: EntryHead) -> None:
         """Open an entry; its local header is written blank and filled in by `commit`."""
@@ -107,10 +122,10 @@ class ArchiveWriter:
         finally:
             entry.compressed += self.position - before
 
-    async def commit(self, crc32: int, size: int) -> None:
+    async def commit(self, crc32: int, size: int) -> tuple[EntryHead, EntryTail]:
         """Complete the open entry with the CRC-32 and size of its uncompressed bytes; from here on it stays.
 
-        ValueError, and nothing changed, when the size cannot be true.
+        Gives the values of its headers. ValueError, and nothing changed, when the size cannot be true.
         """
         entry = self._entry()
         tail = EntryTail(entry.offset, crc32, size, entry.compressed)
@@ -123,6 +138,7 @@ class ArchiveWriter:
         self._records.append((entry.head.index, record))
         self._open = None
         await self._stream.release()
+        return entry.head, tail
 
     async def rollback(self) -> None:
         """Undo the open entry, so that not a byte of it stays; fine when none is open."""
@@ -143,17 +159,10 @@ class ArchiveWriter:
         name = self._key.rpartition("/")[2]
         return Archive(self._key, name, self.position, len(self._records), etag)
 
-    async def abort(self) -> None:
-        """Give everything up: parts, upload, and the object if it came to be. May be called again, and at any time.
-
-        StorageError when the store could not be told; the upload's id is known to `upload_opened`.
-        """
+    async def close(self) -> None:
+        """Cut off what is on its way. May be called again, and at any time; what the store has stays there."""
         self._open = None
-        try:
-            await self._stream.abort()
-        finally:
-            # Complete or Put may have worked although its answer was lost.
-            await self._storage.delete(self._key)
+        await self._stream.close()
 
     def _entry(self) -> _Open:
         if self._open is None:

@@ -14,13 +14,13 @@ from downloader.errors import StorageError, UnavailableError
 from downloader.work.pipeline import attempt_key
 from downloader.work.storage import Storage
 
-SWEEP_S = 15.0
+TIDY_LIMIT_S = 10.0
 
 log = structlog.get_logger(__name__)
 
 
 class Leftover(Protocol):
-    """What an attempt may have left; `upload_id` and `key` are empty when no upload is known."""
+    """What an attempt may have left; `upload_id` is empty when it is not known whether there was an upload."""
 
     @property
     def job_id(self) -> str:
@@ -48,6 +48,10 @@ class Remains(Protocol[L]):
         """Leftovers that are due."""
         ...
 
+    async def forsaken(self, job_id: str, token: str) -> L | None:
+        """What an attempt left, if nobody needs it any more."""
+        ...
+
     async def swept(self, debris: L) -> None:
         """Forget one that is gone."""
         ...
@@ -61,23 +65,48 @@ class Remains(Protocol[L]):
         ...
 
 
-async def keep_clean(remains: Remains[Any], storage: Storage, key_prefix: str) -> None:
-    """Sweep every SWEEP_S until cancelled; what cannot be done now is done the next time."""
-    while True:
+class Janitor:
+    """Sweeps what nobody needs any more, and nothing else: the memory says what that is."""
+
+    def __init__(self, remains: Remains[Any], storage: Storage, key_prefix: str, sweep_s: float) -> None:
+        self._remains = remains
+        self._storage = storage
+        self._key_prefix = key_prefix
+        self._sweep_s = sweep_s
+
+    async def run(self) -> None:
+        """Sweep every `sweep_s` seconds until cancelled; what cannot be done now is done the next time."""
+        while True:
+            try:
+                for leftover in await self._remains.debris():
+                    await self._sweep(leftover)
+                for key in await self._remains.expired_archives():
+                    await self._storage.delete(key)
+                    await self._remains.archive_gone(key)
+            except (UnavailableError, StorageError) as error:
+                log.warning("janitor.interrupted", reason=error.message)
+            await asyncio.sleep(self._sweep_s)
+
+    async def tidy(self, job_id: str, token: str) -> None:
+        """Sweep at once what an attempt left that has just ended, unless another is to go on from it."""
         try:
-            for leftover in await remains.debris():
-                await _sweep(storage, leftover, key_prefix)
-                await remains.swept(leftover)
-            for key in await remains.expired_archives():
-                await storage.delete(key)
-                await remains.archive_gone(key)
-        except (UnavailableError, StorageError) as error:
-            log.warning("janitor.interrupted", reason=error.message)
-        await asyncio.sleep(SWEEP_S)
+            async with asyncio.timeout(TIDY_LIMIT_S):
+                leftover = await self._remains.forsaken(job_id, token)
+                if leftover is not None:
+                    await self._sweep(leftover)
+        except (TimeoutError, UnavailableError, StorageError) as error:
+            log.info("janitor.later", job_id=job_id, reason=str(error) or "timeout")
+
+    async def _sweep(self, leftover: Leftover) -> None:
+        key = attempt_key(self._key_prefix, leftover.job_id, leftover.token)
+        await sweep(self._storage, key, leftover.upload_id)
+        await self._remains.swept(leftover)
 
 
-async def _sweep(storage: Storage, leftover: Leftover, key_prefix: str) -> None:
-    key = attempt_key(key_prefix, leftover.job_id, leftover.token)
-    if leftover.upload_id:
-        await storage.abort(key, leftover.upload_id)
+async def sweep(storage: Storage, key: str, upload_id: str) -> None:
+    """Remove what an attempt stored at `key`: its upload, "" where none is known, and its object."""
+    if upload_id:
+        await storage.abort(key, upload_id)
+    else:  # it may have begun an upload and died before it could say which
+        await storage.abort_all(key)
     await storage.delete(key)

@@ -15,6 +15,7 @@ from downloader.work.cache import Entry, RestartedError
 from downloader.work.deflate import Deflater, worth_compressing
 from downloader.work.inspection import Inspection
 from downloader.work.threads import Threads, off_loop
+from downloader.work.zipformat import EntryTail
 
 # Below this a hop to a thread costs more than the compression itself (about 70 microseconds at 16 KiB).
 INLINE_BYTES = 16 * 1024
@@ -33,6 +34,15 @@ class Arriving:
     length: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A file that is in the archive: what was found out about it, and the values of its headers."""
+
+    inspection: Inspection
+    head: EntryHead
+    tail: EntryTail
+
+
 class Packer:
     """Writes entries into one archive."""
 
@@ -44,7 +54,7 @@ class Packer:
         self._options = options
         self._level = level
 
-    async def pack(self, file: Arriving) -> Inspection:
+    async def pack(self, file: Arriving) -> Packed:
         """Write the file as one entry, following it while it arrives if need be.
 
         A source that starts anew in the middle is packed anew. Raises SourceError when the file fails, with the
@@ -59,7 +69,7 @@ class Packer:
                 await self._writer.rollback()
                 raise
 
-    async def _attempt(self, file: Arriving) -> Inspection:
+    async def _attempt(self, file: Arriving) -> Packed:
         first = await file.entry.read()
         size = file.inspected.result().size if _known(file.inspected) else file.length
         if await self._compress(file, first):
@@ -69,8 +79,8 @@ class Packer:
             await self._begin(file, "stored", size)
             await self._store(file.entry, first)
         inspection = await file.inspected
-        await self._writer.commit(inspection.crc32, inspection.size)
-        return inspection
+        head, tail = await self._writer.commit(inspection.crc32, inspection.size)
+        return Packed(inspection, head, tail)
 
     async def _begin(self, file: Arriving, method: Literal["stored", "deflated"], size: int | None) -> None:
         kind = Method.DEFLATED if method == "deflated" else Method.STORED

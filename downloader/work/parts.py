@@ -14,15 +14,16 @@ held and one building, so this cannot deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from downloader.work.partbody import PartBody
-from downloader.work.upload import Store, Upload
+from downloader.work.upload import Begun, Store, Upload
 
 if TYPE_CHECKING:
     from downloader.work.budget import ByteBudget
+    from downloader.work.checkpoint import Ledger
     from downloader.work.storage import PartReceipt
 
 PARTS_WITHOUT_ASKING = 4
@@ -60,7 +61,8 @@ class _Span:
 class PartStream:
     """The growing object; used by one task at a time.
 
-    After a cancelled call `rollback` and `abort` work as ever; after a cancelled `rollback` only `abort` does.
+    With `begun` it goes on behind the parts of an upload that was begun. `landed` is called whenever a part has been
+    answered. After a cancelled call `rollback` and `close` work as ever; after a cancelled `rollback` only `close`.
     """
 
     def __init__(
@@ -71,13 +73,17 @@ class PartStream:
         part_bytes: int,
         parts_in_flight: int,
         budget: ByteBudget,
-        upload_opened: Callable[[str], Awaitable[None]],
+        ledger: Ledger,
+        begun: Begun | None = None,
+        landed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.position = 0
+        self.position = begun.size if begun else 0
         self._storage = storage
         self._key = key
         self._part_bytes = part_bytes
         self._budget = budget
+        self._ledger = ledger
+        self._told_landed = landed
         self._reserved = 0
         self._parts: list[_Part] = []
         self._header: _Span | None = None
@@ -86,8 +92,13 @@ class PartStream:
         self._slab_used = 0
         self._run: int | None = None
         self._upload = Upload(
-            storage, key, parts_in_flight=parts_in_flight, opened=upload_opened, landed=self._give_back
+            storage, key, parts_in_flight=parts_in_flight, ledger=ledger, landed=self._landed, begun=begun
         )
+
+    @property
+    def confirmed(self) -> tuple[str, list[PartReceipt]]:
+        """The upload's id and the parts that the store has, from the first byte on without a gap."""
+        return self._upload.upload_id or "", self._upload.confirmed
 
     async def place(self, header: bytes) -> list[memoryview]:
         """Open the transaction with a header to be filled in; gives the places where its bytes ended up, in order."""
@@ -126,15 +137,16 @@ class PartStream:
         await self._pump()
         if not self._upload.begun:
             body = PartBody([buffer for part in self._parts for buffer in part.buffers])
+            await self._ledger.storing(self._key)
             return await self._storage.put(self._key, body), []
         while self._parts:
             await self._launch(self._parts[0])
         return await self._upload.complete()
 
-    async def abort(self) -> None:
-        """Cut everything off and end the upload; all memory is given back whatever happens."""
+    async def close(self) -> None:
+        """Cut everything off; all memory is given back whatever happens. What the store has stays there."""
         try:
-            await self._upload.abort()
+            await self._upload.close()
         finally:
             self._parts.clear()
             self._give_back()
@@ -198,7 +210,7 @@ class PartStream:
         await self._upload.place()
         # No await between these two: a part is either ours or on its way, also when we are cancelled.
         self._parts.remove(part)
-        self._upload.launch(part.number, PartBody(part.buffers))
+        self._upload.launch(part.number, part.start, PartBody(part.buffers))
 
     def _is_ready(self, part: _Part) -> bool:
         if part.size < self._part_bytes:
@@ -209,6 +221,10 @@ class PartStream:
     @property
     def _owned(self) -> int:
         return len(self._parts) + self._upload.flying
+
+    def _landed(self) -> None:
+        self._give_back()
+        self._told_landed()
 
     def _give_back(self) -> None:
         """Return to the budget what is no longer needed."""

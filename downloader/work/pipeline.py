@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -21,10 +21,11 @@ from downloader.jobs import Claim, Completed, FileError, FileResult, FileStatus,
 from downloader.names import NameBook, late_name, wanted_name
 from downloader.work.archive import ArchiveWriter, EntryHead, Method
 from downloader.work.cache import ADMISSION_BYTES, Cache, Entry
+from downloader.work.checkpoint import Checkpointer, Ledger, SavedEntry, read_checkpoint
 from downloader.work.fetch import Fetcher, Offer
 from downloader.work.inspection import Inspection
 from downloader.work.intake import Intake, JobBytes
-from downloader.work.packing import Arriving, Packer
+from downloader.work.packing import Arriving, Packed, Packer
 from downloader.work.progress import Progress
 from downloader.work.reports import (
     CHECKSUMS_NAME,
@@ -34,14 +35,14 @@ from downloader.work.reports import (
     manifest,
     missing_report,
 )
+from downloader.work.resume import Heir, Heritage, usable
 from downloader.work.shelf import JobShelf
 from downloader.work.storage import Storage
 
-ABORT_LIMIT_S = 10.0
+# How long an attempt that ends before its time may take to write down what it had.
+FAREWELL_S = 2.0
 # The time of entries in a reproducible archive whose source names none: the first that ZIP knows.
 EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
-
-UploadOpened = Callable[[str, str], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -58,42 +59,73 @@ class Pipeline:
     part_bytes: int
     key_prefix: str
 
-    async def run(self, claim: Claim, progress: Progress, upload_opened: UploadOpened) -> Completed:
+    async def run(self, claim: Claim, progress: Progress, ledger: Ledger) -> Completed:
         """Do the job and give its archive; JobError when it cannot be done.
 
-        `upload_opened(upload id, key)` is awaited before the first part goes out. Whatever happens, an archive that
-        is not returned leaves no upload and no object behind as long as the store answers.
+        Goes on from what an earlier attempt left, if the ledger has it and the store still does. Whatever the ledger
+        was told may be in the bucket afterwards, and is the caller's to sweep unless another attempt goes on from it.
         """
         if not claim.request.sources:
             raise JobError("request_gone", "The request of this job is no longer there.")
+        key = attempt_key(self.key_prefix, claim.job_id, claim.token)
         try:
-            async with asyncio.timeout(self.jobs.deadline_s), self._archive(claim, upload_opened) as writer:
-                run = _Run(self, claim, progress, writer)
-                await run.collect()
-                await run.append_reports()
-                archive = replace(await writer.finish(), name=claim.request.archive_name)
+            async with asyncio.timeout(self.jobs.deadline_s):
+                heritage = await self._heritage(claim, key, ledger)
+                async with self._archive(key, ledger, heritage) as (writer, checkpointer):
+                    run = _Run(self, claim, progress, writer, checkpointer, heritage.entries if heritage else ())
+                    await run.collect()
+                    await run.append_reports()
+                    archive = replace(await writer.finish(), name=claim.request.archive_name)
         except TimeoutError as error:
             raise JobError("deadline_exceeded", f"The job took longer than {self.jobs.deadline_s:g} s.") from error
         figures = progress.figures()
         return Completed(archive, figures.done, figures.failed)
 
+    async def _heritage(self, claim: Claim, key: str, ledger: Ledger) -> Heritage | None:
+        """What an earlier attempt left, made ours; None when this one begins from nothing."""
+        checkpoint = read_checkpoint(await ledger.inherited())
+        if checkpoint is None:
+            return None
+        request = claim.request
+        entries = usable(
+            checkpoint,
+            part_bytes=self.part_bytes,
+            files=len(request.sources),
+            ordered=request.options.reproducible,
+        )
+        heir = Heir(self.storage, key, ledger, copies_in_flight=self.worker.parts_in_flight)
+        heritage = await heir.take_over(checkpoint, entries)
+        log.info("job.resumed" if heritage else "job.restarted", job_id=claim.job_id, files=len(entries))
+        return heritage
+
     @asynccontextmanager
-    async def _archive(self, claim: Claim, upload_opened: UploadOpened) -> AsyncIterator[ArchiveWriter]:
-        """The archive of this attempt under a key of its own; aborted unless the block ends well."""
-        key = attempt_key(self.key_prefix, claim.job_id, claim.token)
+    async def _archive(
+        self, key: str, ledger: Ledger, heritage: Heritage | None
+    ) -> AsyncIterator[tuple[ArchiveWriter, Checkpointer]]:
+        """The archive of this attempt, and its checkpoint, which is written to the end if the block fails."""
+        checkpointer = Checkpointer(ledger, key, self.part_bytes, lambda: writer.confirmed)
         writer = ArchiveWriter(
             self.storage,
             key,
             part_bytes=self.part_bytes,
             parts_in_flight=self.worker.parts_in_flight,
             budget=self.cache.memory,
-            upload_opened=lambda upload_id: upload_opened(upload_id, key),
+            ledger=ledger,
+            begun=heritage.begun if heritage else None,
+            landed=checkpointer.grown,
         )
+        writing = asyncio.create_task(checkpointer.run(), name="checkpoint")
         try:
-            yield writer
+            if heritage:
+                await writer.resume([(entry.head, entry.tail) for entry in heritage.entries], heritage.rest)
+                checkpointer.inherit(heritage.entries)
+            yield writer, checkpointer
         except BaseException:
-            await _within(ABORT_LIMIT_S, writer.abort(), key)
+            await _ended(writing)
+            await _farewell(writer, checkpointer)
             raise
+        finally:
+            await _ended(writing)
 
 
 def attempt_key(prefix: str, job_id: str, token: str) -> str:
@@ -101,19 +133,32 @@ def attempt_key(prefix: str, job_id: str, token: str) -> str:
     return f"{prefix}{job_id}/{token}.zip"
 
 
-async def _within(limit_s: float, cleaning: Awaitable[None], key: str) -> None:
-    """Clean up, but not for ever: what is left is swept later."""
-    try:
-        async with asyncio.timeout(limit_s):
-            await cleaning
-    except (TimeoutError, DownloaderError) as error:
-        log.warning("archive.abort_failed", key=key, reason=str(error) or "timeout")
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _farewell(writer: ArchiveWriter, checkpointer: Checkpointer) -> None:
+    """Cut off what is on its way, and write down what the store has for whoever goes on; but not for ever."""
+    with suppress(TimeoutError, DownloaderError):
+        async with asyncio.timeout(FAREWELL_S):
+            await writer.close()
+            await checkpointer.write()
 
 
 class _Run:
     """One attempt: files come in on one side, entries go out on the other."""
 
-    def __init__(self, pipeline: Pipeline, claim: Claim, progress: Progress, writer: ArchiveWriter) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        claim: Claim,
+        progress: Progress,
+        writer: ArchiveWriter,
+        checkpointer: Checkpointer,
+        kept: Sequence[SavedEntry],
+    ) -> None:
+        """`kept` are the files that are in the archive already."""
         self._pipeline = pipeline
         self._cache = pipeline.cache
         self._claim = claim
@@ -122,24 +167,39 @@ class _Run:
         self._writer = writer
         self._packer = Packer(writer, pipeline.cache.threads, claim.request.options, pipeline.worker.deflate)
         self._shelf = JobShelf(len(self._request.sources), ordered=self._request.options.reproducible)
+        self._checkpointer = checkpointer
         self._names = NameBook()
-        self._planned = [self._plan(source) for source in self._request.sources]
         self._bytes = JobBytes(pipeline.jobs.max_job_bytes)
         self._arriving: dict[int, Arriving] = {}
         self._results: dict[int, FileResult] = {}
         self._fetching = 0
+        for entry in kept:
+            self._keep(entry.result)
+        self._planned = [self._plan(source) for source in self._request.sources]
+
+    def _keep(self, result: FileResult) -> None:
+        """A file of an earlier attempt counts as one of ours; its name is in the archive, whoever wants it too."""
+        if result.name:
+            self._names.reserve(result.name)
+        self._results[result.index] = result
+        self._bytes.add(result.size or 0)
+        self._shelf.skip(result.index)
+        self._progress.resumed(result)
 
     def _plan(self, source: Source) -> str | None:
         """Names that the request gives are reserved in its order, whatever arrives first."""
+        if (kept := self._results.get(source.index)) is not None:
+            return kept.name
         wanted = wanted_name(source)
         return self._names.reserve(wanted) if wanted else None
 
     async def collect(self) -> None:
         """Fetch and pack all files; JobError when none could be had, or at the first that is missing if so wished."""
-        waiting = iter(self._request.sources)
+        missing = [source for source in self._request.sources if source.index not in self._results]
+        waiting = iter(missing)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._pipeline.worker.files_in_flight, len(self._request.sources))):
+                for _ in range(min(self._pipeline.worker.files_in_flight, len(missing))):
                     group.create_task(self._fetch_all(waiting))
                 group.create_task(self._pack_all())
         except BaseExceptionGroup as errors:
@@ -243,16 +303,16 @@ class _Run:
             if self._planned[entry.index] is None:  # reproducible: late names are reserved in request order too
                 file.name = self._planned[entry.index] = self._names.reserve(file.name)
             try:
-                inspection = await self._packer.pack(file)
+                packed = await self._packer.pack(file)
             except SourceError as error:
                 self._give_up(entry.index, error)
             else:
-                self._packed(entry.index, file.name, inspection)
+                self._packed(entry.index, file.name, packed)
             finally:
                 entry.close()
 
-    def _packed(self, index: int, name: str, inspection: Inspection) -> None:
-        source = self._request.sources[index]
+    def _packed(self, index: int, name: str, packed: Packed) -> None:
+        source, inspection = self._request.sources[index], packed.inspection
         result = FileResult(
             index,
             source.file_id,
@@ -268,6 +328,7 @@ class _Run:
         del self._arriving[index]
         self._results[index] = result
         self._progress.done(result)
+        self._checkpointer.committed(SavedEntry(packed.head, packed.tail, self._writer.position, result))
 
     # The service's own entries
 

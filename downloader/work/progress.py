@@ -61,6 +61,12 @@ class Progress:
             file.received = 0
             self._set_fraction(file, 0.0)
 
+    def resumed(self, result: FileResult) -> None:
+        """A file was in the archive already when this attempt began."""
+        self._moving[result.index] = _Moving(received=result.size or 0)
+        self._bytes += result.size or 0
+        self.done(result)
+
     def done(self, result: FileResult) -> None:
         """A file is in the archive."""
         self._done += 1

@@ -24,7 +24,7 @@ class JobShelf(Bell):
         self._turn = 0
         self._finished: deque[Entry] = deque()
         self._large: list[Entry] = []
-        self._failed: set[int] = set()
+        self._absent: set[int] = set()
         self._picked: Entry | None = None
         self._idle = False
         self._news = asyncio.Event()
@@ -57,11 +57,16 @@ class JobShelf(Bell):
             self._news.set()
         self.ring()
 
+    def skip(self, index: int) -> None:
+        """A file that is in the archive already will not stand in line; said before the first `take`."""
+        self._absent.add(index)
+        self._left -= 1
+
     def failed(self, entry: Entry) -> None:
         """A file will not come; if it is being followed the archive finds out by itself."""
         if not entry.followed:
             self._forget(entry)
-            self._failed.add(entry.index)
+            self._absent.add(entry.index)
             self._left -= 1
             self._news.set()
         self.ring()
@@ -82,7 +87,7 @@ class JobShelf(Bell):
         return None
 
     def _next(self) -> Entry | None:
-        while self._ordered and self._turn in self._failed:
+        while self._ordered and self._turn in self._absent:
             self._turn += 1
         if self._picked is not None:
             entry, self._picked = self._picked, None

@@ -22,6 +22,7 @@ from downloader.work.storage_clients import Clients, s3_clients, start_failure
 from downloader.work.storage_errors import (
     BROKEN,
     FOREIGN,
+    REFUSED,
     CallError,
     PartError,
     sentence,
@@ -135,6 +136,28 @@ class Storage:
             number, _bare(answer["ETag"]), len(body), checksum.get("ChecksumCRC32"), encrypted=_is_encrypted(answer)
         )
 
+    async def copy_part(
+        self, source: str, start: int, part: PartReceipt, key: str, upload_id: str, number: int
+    ) -> PartReceipt:
+        """Make a part of what lies in another object from `start` on, which was uploaded as `part`.
+
+        CallError when the store does not copy parts, or when the copy is not what it was made of.
+        """
+        with translated(f"copying part {number}"):
+            answer = await self._api.upload_part_copy(
+                Bucket=self._bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                CopySource={"Bucket": self._bucket, "Key": source},
+                CopySourceRange=f"bytes={start}-{start + part.size - 1}",
+            )
+        result = answer.get("CopyPartResult", {})
+        etag, crc32 = _bare(result.get("ETag", "")), result.get("ChecksumCRC32", part.crc32)
+        if not etag or crc32 != part.crc32:
+            raise CallError(REFUSED, f"copying part {number}: the store made something else of it")
+        return PartReceipt(number, etag, part.size, part.crc32, encrypted=part.encrypted or _is_encrypted(answer))
+
     async def complete(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str:
         """Join the parts to the object and give its ETag.
 
@@ -164,6 +187,14 @@ class Storage:
         except CallError as error:
             if not error.gone:
                 raise
+
+    async def abort_all(self, key: str, keep: str = "") -> None:
+        """End all uploads to this key but `keep`, for when their ids are not known."""
+        with translated("listing uploads"):
+            listed = await self._api.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+        for upload in listed.get("Uploads", []):
+            if upload["Key"] == key and upload["UploadId"] != keep:
+                await self.abort(key, upload["UploadId"])
 
     async def put(
         self, key: str, body: PartBody, content_type: str = "application/zip", disposition: str | None = None
@@ -232,12 +263,9 @@ class Storage:
     async def _end_strays(self, key: str, keep: str) -> None:
         """End uploads whose ids we never saw; where listing is not allowed they stay until the store tidies up."""
         try:
-            listed = await self._api.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
-            for upload in listed.get("Uploads", []):
-                if upload["Key"] == key and upload["UploadId"] != keep:
-                    await self.abort(key, upload["UploadId"])
-        except (*FOREIGN, StorageError) as error:
-            log.warning("upload.strays.kept", reason=type(error).__name__)
+            await self.abort_all(key, keep)
+        except StorageError as error:
+            log.warning("upload.strays.kept", reason=error.message)
 
     async def _complete_once(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str | None:
         parts: list[Any] = []

@@ -2,7 +2,7 @@
 
     place() -> launch(part) ... -> discard(from number)      when an entry is rolled back
                                 -> complete()                all receipts in order, or the first failure
-                                -> abort()                   whatever the state
+                                -> close()                   whatever the state; the upload itself is swept later
 
 A part number may be used for other content only if every earlier PUT of it was definitely answered. A PUT that got
 no answer (timeout, reset, cancelled) may still land and replace what came after it, so its number is burnt.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -24,6 +25,7 @@ from downloader.work.storage_errors import PartError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from downloader.work.checkpoint import Ledger
     from downloader.work.partbody import PartBody
     from downloader.work.storage import ObjectInfo, PartReceipt
 
@@ -36,6 +38,8 @@ _BACKOFF_MAX_S = 10.0
 _RETRY_AFTER_MAX_S = 30.0
 # How long a rolled-back part may take to be answered before it is cut off and its number burnt.
 _DISCARD_GRACE_S = 5.0
+# How long a store may take to answer the request for an upload that nobody wants any more.
+_OPENING_GRACE_S = 2.0
 
 
 class Store(Protocol):
@@ -50,9 +54,6 @@ class Store(Protocol):
     async def complete(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str:
         """Join the parts; gives the ETag."""
 
-    async def abort(self, key: str, upload_id: str) -> None:
-        """End an upload; fine when it is gone."""
-
     async def put(
         self, key: str, body: PartBody, content_type: str = "application/zip", disposition: str | None = None
     ) -> str:
@@ -64,25 +65,39 @@ class Store(Protocol):
     def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` up to but not including `end`."""
 
-    async def delete(self, key: str) -> None:
-        """Remove an object; fine when there is none."""
-
     def expected_etag(self, receipts: Sequence[PartReceipt]) -> str | None:
         """The ETag these parts must make, if that can be told."""
 
 
-class _Flight:
-    """One part on its way."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An upload that has parts already, numbered from 1 without a gap."""
 
-    def __init__(self, number: int, body: PartBody) -> None:
+    upload_id: str
+    parts: tuple[PartReceipt, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes in the parts."""
+        return sum(part.size for part in self.parts)
+
+
+class _Flight:
+    """One part on its way; `start` is where it lies in the object."""
+
+    def __init__(self, number: int, start: int, body: PartBody) -> None:
         self.number = number
+        self.start = start
         self.body = body
         self.discarded = asyncio.Event()
         self.task: asyncio.Task[PartReceipt] | None = None
 
 
 class Upload:
-    """The parts of one object; used by one task at a time. `landed` is called whenever a part has been answered."""
+    """The parts of one object; used by one task at a time. `landed` is called whenever a part has been answered.
+
+    `confirmed` are the parts that the store has, from the first byte of the object on without a gap.
+    """
 
     def __init__(
         self,
@@ -90,21 +105,26 @@ class Upload:
         key: str,
         *,
         parts_in_flight: int,
-        opened: Callable[[str], Awaitable[None]],
+        ledger: Ledger,
         landed: Callable[[], None],
+        begun: Begun | None = None,
     ) -> None:
-        self.upload_id: str | None = None
+        parts = begun.parts if begun else ()
+        self.upload_id: str | None = begun.upload_id if begun else None
+        self.confirmed: list[PartReceipt] = list(parts)
         self._storage = storage
         self._key = key
         self._limit_max = parts_in_flight
         self._limit = parts_in_flight
-        self._opened = opened
+        self._ledger = ledger
         self._landed = landed
         self._opening: asyncio.Task[str] | None = None
         self._flights: dict[int, _Flight] = {}
-        self._receipts: dict[int, PartReceipt] = {}
+        self._receipts = {part.number: part for part in parts}
+        self._receipts_by_start: dict[int, PartReceipt] = {}
+        self._confirmed_end = begun.size if begun else 0
         self._burnt: set[int] = set()
-        self._next_number = 1
+        self._next_number = len(parts) + 1
         self._failure: BaseException | None = None
         self._answered = asyncio.Event()
 
@@ -116,7 +136,7 @@ class Upload:
     @property
     def begun(self) -> bool:
         """Whether the store has been asked for an upload."""
-        return self._opening is not None
+        return self._opening is not None or self.upload_id is not None
 
     def take_number(self) -> int:
         """The number of the next part; StorageError when all are used up."""
@@ -135,9 +155,9 @@ class Upload:
         while len(self._flights) >= self._limit:
             await self.landing()
 
-    def launch(self, number: int, body: PartBody) -> None:
-        """Send a part on its way; call `place` before."""
-        flight = _Flight(number, body)
+    def launch(self, number: int, start: int, body: PartBody) -> None:
+        """Send the part that begins at `start` on its way; call `place` before."""
+        flight = _Flight(number, start, body)
         self._flights[number] = flight
         flight.task = asyncio.create_task(self._fly(flight), name=f"part-{number}")
         flight.task.add_done_callback(lambda task: self._settle(flight, task))
@@ -161,6 +181,9 @@ class Upload:
         await self._end(flights, _DISCARD_GRACE_S)
         for number in [number for number in self._receipts if number >= first_number]:
             del self._receipts[number]
+        self._receipts_by_start = {
+            start: part for start, part in self._receipts_by_start.items() if part.number < first_number
+        }
         self._next_number = first_number
 
     async def complete(self) -> tuple[str, list[PartReceipt]]:
@@ -173,22 +196,21 @@ class Upload:
             raise RuntimeError("there is no upload to complete")
         return await self._storage.complete(self._key, self.upload_id, receipts), receipts
 
-    async def abort(self) -> None:
-        """Cut off all parts and end the upload; StorageError when the store does not take it."""
+    async def close(self) -> None:
+        """Cut off all parts. The upload stays: it is gone on from or swept, as the ledger says."""
         await self._end(list(self._flights.values()), 0)
-        if self._opening is not None:
-            # The store may have begun an upload whose id we never saw: wait for the answer to be able to end it.
-            with suppress(StorageError):
-                self.upload_id = await self._opening
-        self._receipts.clear()
-        if self.upload_id is not None:
-            await self._storage.abort(self._key, self.upload_id)
+        if self._opening is not None and not self._opening.done():
+            # An upload that begins after it was looked for would be found by nobody.
+            with suppress(TimeoutError, StorageError):
+                async with asyncio.timeout(_OPENING_GRACE_S):
+                    await self._opening
 
     async def _open(self) -> None:
         if self._opening is None:
+            await self._ledger.storing(self._key)
             self._opening = asyncio.create_task(self._storage.create_upload(self._key, "application/zip"))
         upload_id = await asyncio.shield(self._opening)
-        await self._opened(upload_id)
+        await self._ledger.storing(self._key, upload_id)
         self.upload_id = upload_id
 
     async def _end(self, flights: list[_Flight], grace_s: float) -> None:
@@ -239,6 +261,12 @@ class Upload:
         if flight.discarded.is_set():
             raise StorageError(error.code, error.message) from error
 
+    def _confirm(self, start: int, receipt: PartReceipt) -> None:
+        self._receipts[receipt.number] = self._receipts_by_start[start] = receipt
+        while (following := self._receipts_by_start.pop(self._confirmed_end, None)) is not None:
+            self.confirmed.append(following)
+            self._confirmed_end += following.size
+
     def _settle(self, flight: _Flight, task: asyncio.Task[PartReceipt]) -> None:
         """Take the part's result: the end of every flight, whatever became of it."""
         self._flights.pop(flight.number, None)
@@ -249,7 +277,7 @@ class Upload:
             if error is not None:
                 self._failure = self._failure or error
             else:
-                self._receipts[flight.number] = task.result()
+                self._confirm(flight.start, task.result())
         self._answered.set()
         self._answered = asyncio.Event()
         self._landed()

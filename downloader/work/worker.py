@@ -23,6 +23,7 @@ from downloader.errors import DownloaderError, JobError, LeaseLostError, Unavail
 from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, Outcome
 from downloader.wire import file_to_wire
 from downloader.work.budget import ByteBudget
+from downloader.work.checkpoint import Ledger
 from downloader.work.progress import Progress
 
 T = TypeVar("T")
@@ -38,8 +39,8 @@ log = structlog.get_logger(__name__)
 class JobQueue(Protocol):
     """What a worker needs of the queue; `state/queue.py` has it in Redis."""
 
-    async def claim(self) -> Claim | None:
-        """Take the next job."""
+    async def claim(self, running: int, slots: int) -> Claim | None:
+        """Take the next job for a process with so many of its slots in use."""
         ...
 
     async def wait(self) -> None:
@@ -56,8 +57,16 @@ class JobQueue(Protocol):
         """Write figures and changed files."""
         ...
 
-    async def upload_opened(self, claim: Claim, upload_id: str, key: str) -> None:
-        """Remember an upload."""
+    async def storing(self, claim: Claim, upload_id: str, key: str) -> None:
+        """Remember what the attempt is about to store."""
+        ...
+
+    async def checkpoint(self, claim: Claim, number: int, piece: bytes, *, supersedes: bool) -> None:
+        """Keep a piece of the attempt's checkpoint."""
+        ...
+
+    async def inherited(self, claim: Claim) -> Sequence[bytes]:
+        """The checkpoint that an earlier attempt left."""
         ...
 
     async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> bool:
@@ -77,8 +86,8 @@ class JobQueue(Protocol):
         ...
 
 
-UploadOpened = Callable[[str, str], Awaitable[None]]
-RunJob = Callable[[Claim, Progress, UploadOpened], Awaitable[Completed]]
+RunJob = Callable[[Claim, Progress, Ledger], Awaitable[Completed]]
+Tidy = Callable[[str, str], Awaitable[None]]
 
 
 class Stop(enum.Enum):
@@ -99,6 +108,28 @@ class _Attempt:
     log: structlog.typing.FilteringBoundLogger = field(default_factory=structlog.get_logger)
 
 
+class _Persistently(Protocol):
+    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T: ...
+
+
+class _JobLedger:
+    """The ledger of one attempt; what has to be written before something is stored waits for Redis."""
+
+    def __init__(self, queue: JobQueue, claim: Claim, persistently: _Persistently) -> None:
+        self._queue = queue
+        self._claim = claim
+        self._persistently = persistently
+
+    async def storing(self, key: str, upload_id: str = "") -> None:
+        await self._persistently(lambda: self._queue.storing(self._claim, upload_id, key))
+
+    async def save(self, number: int, piece: bytes, *, supersedes: bool) -> None:
+        await self._queue.checkpoint(self._claim, number, piece, supersedes=supersedes)
+
+    async def inherited(self) -> Sequence[bytes]:
+        return await self._persistently(lambda: self._queue.inherited(self._claim))
+
+
 class Worker:
     """The pool of jobs of one process."""
 
@@ -106,14 +137,19 @@ class Worker:
         self,
         queue: JobQueue,
         run_job: RunJob,
+        tidy: Tidy,
         settings: WorkerSettings,
         *,
         memory: ByteBudget,
         job_minimum_bytes: int,
         store_available: asyncio.Event,
     ) -> None:
-        """`store_available` is set while archives can be stored; no job is taken while it is not."""
+        """`tidy(job, token)` sweeps at once what an attempt left that ended without an archive.
+
+        `store_available` is set while archives can be stored; no job is taken while it is not.
+        """
         self._queue = queue
+        self._tidy = tidy
         self._store_available = store_available
         self._run_job = run_job
         self._settings = settings
@@ -178,9 +214,14 @@ class Worker:
             attempt.task = group.create_task(self._see_to_its_end(attempt))
 
     async def _free_slot(self) -> None:
-        while len(self._running) >= self._slots and not self._stopping.is_set():
+        while self._is_full and not self._stopping.is_set():
             self._slot_freed.clear()
             await self._slot_freed.wait()
+
+    @property
+    def _is_full(self) -> bool:
+        alone = any(attempt.claim.alone for attempt in self._running.values())
+        return alone or len(self._running) >= self._slots
 
     async def _next_claim(self) -> Claim | None:
         """Claim first, then listen at the doorbell for a moment, then claim again; None once we are stopping."""
@@ -190,7 +231,7 @@ class Worker:
                 await self._pause(PAUSE_S)
                 continue
             try:
-                claim = await self._queue.claim()
+                claim = await self._queue.claim(len(self._running), self._slots)
                 self._claimed = time.monotonic()
                 if claim is not None:
                     return claim
@@ -212,16 +253,19 @@ class Worker:
     async def _see_to_its_end(self, attempt: _Attempt) -> None:
         """Run the job, then say what came of it; whatever happens, the slot and the memory are free afterwards."""
         attempt.log.info("job.started", files=len(attempt.claim.request.sources))
+        stored = False
         try:
             outcome = await self._outcome(attempt)
             if outcome is not None:
-                await self._settle(attempt, outcome)
+                stored = await self._settle(attempt, outcome) and isinstance(outcome, Completed)
             elif attempt.stop is Stop.RELEASE:
                 await self._release(attempt)
         finally:
             del self._running[attempt.claim.job_id]
             self._memory.release(self._minimum)
             self._slot_freed.set()
+        if not stored and not self._stopping.is_set():
+            await self._tidy(attempt.claim.job_id, attempt.claim.token)
 
     async def _outcome(self, attempt: _Attempt) -> Outcome | None:
         """The job's outcome, or None when the attempt was stopped."""
@@ -238,14 +282,11 @@ class Worker:
         return None
 
     async def _work(self, attempt: _Attempt) -> Outcome:
-        claim = attempt.claim
-
-        async def upload_opened(upload_id: str, key: str) -> None:
-            await self._persistently(lambda: self._queue.upload_opened(claim, upload_id, key))
-
         reporter = asyncio.create_task(self._report_while_running(attempt))
         try:
-            return await self._run_job(claim, attempt.progress, upload_opened)
+            return await self._run_job(
+                attempt.claim, attempt.progress, _JobLedger(self._queue, attempt.claim, self._persistently)
+            )
         except UnavailableError as error:
             return Failed(error.code, error.message, transient=True)
         except JobError as error:
@@ -286,8 +327,11 @@ class Worker:
         if progress.untold:
             progress.changed.set()
 
-    async def _settle(self, attempt: _Attempt, outcome: Outcome) -> None:
-        """Tell what is untold, then the outcome; while Redis is away, for as long as a lease lasts."""
+    async def _settle(self, attempt: _Attempt, outcome: Outcome) -> bool:
+        """Tell what is untold, then the outcome; while Redis is away, for as long as a lease lasts.
+
+        True when the outcome is the job's, or may be.
+        """
         attempt.settling = True
         try:
             while attempt.progress.untold:
@@ -298,11 +342,12 @@ class Worker:
             mine = False
         except UnavailableError as error:
             attempt.log.error("job.settle_failed", reason=error.message)  # noqa: TRY400 - the reason says it all
-            return
+            return True
         if isinstance(outcome, Completed):
             attempt.log.info("job.completed" if mine else "job.too_late", done=outcome.done, failed=outcome.failed)
         else:
             attempt.log.warning("job.failed" if mine else "job.too_late", code=outcome.code, reason=outcome.message)
+        return mine
 
     async def _release(self, attempt: _Attempt) -> None:
         try:
@@ -326,13 +371,14 @@ class Worker:
         while True:
             await asyncio.sleep(self._settings.renew_s)
             tokens = {job_id: attempt.claim.token for job_id, attempt in self._running.items()}
+            began = time.monotonic()
             try:
-                lost = await self._queue.renew(tokens) if tokens else frozenset()
+                lost = await self._queue.renew(tokens)
             except UnavailableError as error:
                 log.warning("worker.renewal_failed", reason=error.message)
                 lost = frozenset(tokens) if self._lease_over() else frozenset()
             else:
-                self._renewed = time.monotonic()
+                self._renewed = began
             for job_id in lost:
                 self.stop_job(job_id)
 

@@ -37,24 +37,58 @@ local function wake()
   if redis.call('LLEN', P .. 'wake') < WAKE_MAX then redis.call('RPUSH', P .. 'wake', '1') end
 end
 
+-- A job that took its worker down this often is a suspect: whoever takes it works on nothing else.
+local SUSPECT = 2
+
 -- Put a queued job where a claim finds it. The ring orders tenants by their last turn.
 local function make_ready(job, tenant, side)
-  redis.call(side, P .. 'ready:' .. tenant, job)
-  redis.call('ZADD', P .. 'ring', 'NX', redis.call('GET', P .. 'turn') or 0, tenant)
+  if tonumber(redis.call('HGET', job_key(job), 'crashes') or 0) >= SUSPECT then
+    redis.call(side, P .. 'alone', job)
+  else
+    redis.call(side, P .. 'ready:' .. tenant, job)
+    redis.call('ZADD', P .. 'ring', 'NX', redis.call('GET', P .. 'turn') or 0, tenant)
+  end
   wake()
 end
 
--- The attempt is over, whatever came of it: no lease, no place among the running.
-local function leave(job, tenant)
+local function checkpoint_key(job, token) return P .. 'ckpt:' .. job .. ':' .. token end
+
+-- What an attempt made in the bucket, or may yet make, is of no use to anyone: it is swept from `due` on.
+local function forsake(job, token, due)
+  if not token or token == '' then return end
+  redis.call('DEL', checkpoint_key(job, token))
+  local member = job .. ' ' .. token
+  if redis.call('HEXISTS', P .. 'uploads', member) == 1 then redis.call('ZADD', P .. 'debris', due, member) end
+end
+
+-- The attempt is over, whatever came of it: no lease, no place among the running. What it made is swept from `due`
+-- on, unless it is what the next attempt goes on from.
+local function leave(job, tenant, token, due)
   redis.call('ZREM', P .. 'leases', job)
   redis.call('HDEL', P .. 'suspects', job)
   redis.call('SREM', P .. 'running:' .. tenant, job)
+  if token and redis.call('HGET', job_key(job), 'base') ~= token then forsake(job, token, due) end
   if redis.call('EXISTS', P .. 'ready:' .. tenant) == 1 then wake() end
 end
 
--- What an attempt left behind (or may yet leave) in the bucket is swept from `due` on.
-local function sweep_later(job, token, due)
-  if token and token ~= '' then redis.call('ZADD', P .. 'debris', due, job .. ' ' .. token) end
+-- The job waits for another attempt, which tells anew what becomes of each file.
+local function queue_again(job)
+  redis.call('HSET', job_key(job), 'state', 'queued', 'current', '', 'token', '')
+  local told = {}
+  for _, field in ipairs(redis.call('HKEYS', P .. 'files:' .. job)) do
+    if string.sub(field, 1, 1) ~= 's' then told[#told + 1] = field end
+    if #told == 1000 then
+      redis.call('HDEL', P .. 'files:' .. job, unpack(told))
+      told = {}
+    end
+  end
+  if #told > 0 then redis.call('HDEL', P .. 'files:' .. job, unpack(told)) end
+end
+
+-- Nobody will go on from what earlier attempts made.
+local function forsake_base(job, due)
+  forsake(job, redis.call('HGET', job_key(job), 'base'), due)
+  redis.call('HDEL', job_key(job), 'base')
 end
 
 -- A terminal job: everything that outlives it gets its time to live.
@@ -69,4 +103,20 @@ end
 local function owned(job, token)
   local held = redis.call('HMGET', job_key(job), 'token', 'state')
   return held[1] == token and held[2] == 'processing'
+end
+
+-- How many jobs a process can work on, known for as long as it calls.
+local function note_slots(process, slots, lease)
+  redis.call('ZADD', P .. 'slots', NOW + lease, process .. ' ' .. slots)
+  redis.call('PEXPIRE', P .. 'slots', lease)
+end
+
+-- Three quarters of the slots of all living processes, and at least one.
+local function fair_share()
+  redis.call('ZREMRANGEBYSCORE', P .. 'slots', '-inf', NOW)
+  local slots = 0
+  for _, member in ipairs(redis.call('ZRANGE', P .. 'slots', 0, -1)) do
+    slots = slots + tonumber(string.match(member, ' (%d+)$'))
+  end
+  return math.max(1, math.floor(slots * 3 / 4))
 end

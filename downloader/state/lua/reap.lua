@@ -16,17 +16,16 @@ for _, job in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW, 'LI
       redis.call('HSET', P .. 'suspects', job, f[2] .. ' ' .. NOW)
     elseif NOW - tonumber(since) >= grace then
       taken = taken + 1
-      leave(job, f[3])
-      sweep_later(job, f[2], NOW + tonumber(ARGV[7]))
+      leave(job, f[3], f[2], NOW + tonumber(ARGV[7]))
       local crashes = redis.call('HINCRBY', jk, 'crashes', 1)
-      redis.call('HSET', jk, 'current', '', 'token', '')
       if crashes >= tonumber(ARGV[3]) then
-        redis.call('HSET', jk, 'state', 'failed', 'completed', NOW, 'ecode', 'worker_lost',
+        forsake_base(job, NOW + tonumber(ARGV[7]))
+        redis.call('HSET', jk, 'state', 'failed', 'completed', NOW, 'current', '', 'token', '', 'ecode', 'worker_lost',
           'err', 'The job was lost by its worker ' .. crashes .. ' times and is not tried again.')
         emit(job)
         retire(job, ARGV[5], ARGV[6])
       else
-        redis.call('HSET', jk, 'state', 'queued')
+        queue_again(job)
         redis.call('ZADD', P .. 'delayed', NOW + tonumber(ARGV[4]) * crashes, job)
         emit(job)
       end

@@ -4,9 +4,8 @@
 local job, token = ARGV[2], ARGV[3]
 if not owned(job, token) then return 0 end
 local tenant = redis.call('HGET', job_key(job), 'tenant')
-leave(job, tenant)
-sweep_later(job, token, NOW)
-redis.call('HSET', job_key(job), 'state', 'queued', 'current', '', 'token', '')
+leave(job, tenant, token, NOW)
+queue_again(job)
 redis.call('HINCRBY', job_key(job), 'attempt', -1)
 emit(job)
 make_ready(job, tenant, 'LPUSH')
