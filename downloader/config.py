@@ -143,7 +143,7 @@ class JobsSettings(Section):
     link_ttl_s: int = Field(3600, ge=10, le=604_800, description="Life of a link, in seconds; at most 7 days.")
     archive_ttl_s: int = Field(86_400, ge=10, description="Life of an archive, in seconds.")
     record_ttl_s: int = Field(604_800, ge=10, description="Life of a finished job's record, in seconds.")
-    retry_ttl_s: int = Field(86_400, ge=10, description="Life of a finished job's request (needed to retry), in s.")
+    retry_ttl_s: int = Field(86_400, ge=1, description="Life of a finished job's request (needed to retry), in s.")
     attempts: Count = Field(3, description="Attempts at a job before it fails for good.")
 
 

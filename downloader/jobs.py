@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -113,6 +114,11 @@ class JobRequest:
     def to_json(self) -> bytes:
         """Encode for the request record."""
         return _REQUEST.dump_json(self, exclude_defaults=True)
+
+    def only(self, indexes: Iterable[int]) -> JobRequest:
+        """The same request for some of its files, numbered anew."""
+        kept = [self.sources[index] for index in indexes]
+        return replace(self, sources=tuple(replace(source, index=index) for index, source in enumerate(kept)))
 
     @classmethod
     def from_json(cls, blob: bytes) -> JobRequest:

@@ -27,6 +27,8 @@ class Origin:
         self.base = ""
         self.requests: list[str] = []
         self.open = 0
+        self.broken: set[str] = set()
+        self.delay_s = 0.0  # how long `url` waits before it answers
 
     def data(self, size: int, seed: str) -> bytes:
         """What `url(size, seed)` serves."""
@@ -56,6 +58,10 @@ class Origin:
         """An answer with this status."""
         return f"{self.base}/status/{code}"
 
+    def flaky(self, size: int, name: str) -> str:
+        """A file that is not there while its name is among the `broken`."""
+        return f"{self.base}/flaky/{size}/{name}"
+
     def endless(self) -> str:
         """A file of a terabyte that drips."""
         return f"{self.base}/endless"
@@ -76,6 +82,7 @@ class Origin:
     # The handlers
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(self.delay_s)
         return web.Response(body=content(int(request.match_info["size"]), request.match_info["seed"]))
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
@@ -108,6 +115,12 @@ class Origin:
     async def _status(self, request: web.Request) -> web.StreamResponse:
         return web.Response(status=int(request.match_info["code"]))
 
+    async def _flaky(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if name in self.broken:
+            return web.Response(status=404)
+        return web.Response(body=content(int(request.match_info["size"]), name))
+
     async def _endless(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(2**40 // 64)})
         await response.prepare(request)
@@ -134,6 +147,7 @@ class Origin:
         app.router.add_get("/slow/{size}/{delay_s}", self._slow)
         app.router.add_get("/cut/{size}/{after}", self._cut)
         app.router.add_get("/status/{code}{rest:.*}", self._status)
+        app.router.add_get("/flaky/{size}/{name}", self._flaky)
         app.router.add_get("/endless", self._endless)
         return app
 

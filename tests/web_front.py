@@ -54,7 +54,7 @@ class Front:
 
     async def claimed(self) -> Claim:
         """Take the next job, as a worker does."""
-        claim = await wait_until(self.queue.claim)
+        claim = await wait_until(lambda: self.queue.claim(0, 1))
         assert isinstance(claim, Claim)
         return claim
 

@@ -139,6 +139,13 @@ class Store:
         changes = {index: value for index, value in zip(indexes, rest, strict=True) if value is not None}
         return files_from_fields(after, after + limit, found, changes)
 
+    async def request(self, tenant: str, job_id: str) -> JobRequest | None:
+        """What the tenant's job was asked for; None when that is no longer kept."""
+        if await self.record(tenant, job_id) is None:
+            return None
+        blob = await answered(self._client.get(self._key("req", job_id)))
+        return JobRequest.from_json(blob) if blob else None
+
     async def history(self, tenant: str, job_id: str, after_id: str | None) -> History:
         """The job and what happened since `after_id`, in one step; without an id just the job.
 

@@ -14,6 +14,7 @@ from downloader.web.frames import Frames
 from downloader.web.initiate import initiate
 from downloader.web.parts import PARTS, WebParts
 from downloader.web.render import BASE, Links
+from downloader.web.retry import retry
 
 # Anything may stand for a job id, and what is none is an unknown job. Where the path has other words too, those are
 # no ids, so that GET /initiate is a wrong method and not an unknown job.
@@ -26,6 +27,7 @@ ROUTES = (
     web.get(f"{BASE}/subscribe/{ANY_JOB}", sse.subscribe, allow_head=False),
     web.get(f"{BASE}/{JOB}/files", calls.files),
     web.post(f"{BASE}/{JOB}/cancel", calls.cancel),
+    web.post(f"{BASE}/{JOB}/retry", retry),
     web.get(f"{BASE}/{JOB}", calls.download),
     web.delete(f"{BASE}/{JOB}", calls.delete),
     web.get("/livez", health.livez),

@@ -34,7 +34,8 @@ def not_found() -> RequestError:
     return RequestError("job_not_found", "There is no such job; it may have expired or been deleted.")
 
 
-async def _record(request: web.Request) -> JobRecord:
+async def record_of(request: web.Request) -> JobRecord:
+    """The caller's job that the path names; RequestError `job_not_found` when there is none."""
     wanted = job_id(request)
     record = await request.app[PARTS].store.record(request[TENANT], wanted) if wanted else None
     if record is None:
@@ -45,7 +46,7 @@ async def _record(request: web.Request) -> JobRecord:
 async def status(request: web.Request) -> web.Response:
     """The job; 304 when the caller has it already."""
     with_files = _flag(request, "files")
-    return await _job_answer(request, await _record(request), with_files=with_files)
+    return await _job_answer(request, await record_of(request), with_files=with_files)
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -87,7 +88,7 @@ async def files(request: web.Request) -> web.Response:
     """A page of the job's files, in the order of the request."""
     limit = _number(request, "limit", FILES_LIMIT, least=1, most=FILES_LIMIT_MAX)
     after = _number(request, "after", -1, least=0, most=10**9)
-    record = await _record(request)
+    record = await record_of(request)
     page = await request.app[PARTS].store.files(record.job_id, after=after + 1, limit=limit)
     body = render.files_page(page, record.snapshot.total_files)
     return web.Response(body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: NO_STORE})
@@ -95,7 +96,7 @@ async def files(request: web.Request) -> web.Response:
 
 async def download(request: web.Request) -> web.Response:
     """Lead to the archive by a link signed now; HEAD tells the same, but the link itself is for GET only."""
-    record = await _record(request)
+    record = await record_of(request)
     _require_finished(record)
     link = request.app[LINKS].link(record.snapshot, time.time())
     if link is None:

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from downloader.config import Settings
+from downloader.jobs import JobRequest
 from downloader.state.store import Enqueued, Order
 from downloader.web import headers, render
 from downloader.web.bodies import Wish, read_wish
@@ -22,21 +23,26 @@ log = structlog.get_logger(__name__)
 
 async def initiate(request: web.Request) -> web.Response:
     """Take a job in; 202 with where to follow it. A repeat under the same idempotency key gives the same answer."""
-    parts = request.app[PARTS]
-    key = headers.idempotency_key(request.headers)
-    wish, digest = await read_json(request, lambda raw: _understood(raw, parts.settings))
+    headers.idempotency_key(request.headers)  # refused before the body is read
+    settings = request.app[PARTS].settings
+    wish, digest = await read_json(request, lambda raw: _understood(raw, settings))
+    return await take_in(request, wish.request, wish.total_file_ids, digest)
+
+
+async def take_in(request: web.Request, asked: JobRequest, total_file_ids: int, digest: bytes) -> web.Response:
+    """Enqueue a job under the caller's idempotency key, if any; `digest` tells repeats from other requests."""
     order = Order(
         job_id=str(uuid.uuid4()),  # not version 7: an id must not be guessable, nor tell when it was made
         tenant=request[TENANT],
-        request=wish.request,
-        total_file_ids=wish.total_file_ids,
+        request=asked,
+        total_file_ids=total_file_ids,
         request_id=request[REQUEST_ID],
         traceparent=headers.traceparent(request.headers),
-        idempotency_key=key,
+        idempotency_key=headers.idempotency_key(request.headers),
         fingerprint=digest,
     )
-    enqueued = await to_its_end(parts.store.enqueue(order))
-    log.info("job.accepted", job_id=enqueued.record.job_id, files=len(wish.request.sources), replayed=enqueued.replayed)
+    enqueued = await to_its_end(request.app[PARTS].store.enqueue(order))
+    log.info("job.accepted", job_id=enqueued.record.job_id, files=len(asked.sources), replayed=enqueued.replayed)
     return _accepted(enqueued)
 
 

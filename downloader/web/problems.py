@@ -40,6 +40,8 @@ TABLE: dict[str, tuple[int, str]] = {
     "job_not_finished": (409, "The job is not finished"),
     "job_failed": (409, "The job failed"),
     "job_cancelled": (409, "The job was cancelled"),
+    "nothing_to_retry": (409, "There is nothing to retry"),
+    "request_expired": (410, "The request is no longer kept"),
     "archive_expired": (410, "The archive has expired"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Unsupported media type"),

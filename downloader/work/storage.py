@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -61,6 +62,16 @@ class PartReceipt:
     size: int
     crc32: str | None = None
     encrypted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies in the bucket: an object with its size in bytes, or an unfinished upload with its id."""
+
+    key: str
+    since: datetime
+    size: int = 0
+    upload_id: str = ""
 
 
 class Storage:
@@ -190,11 +201,9 @@ class Storage:
 
     async def abort_all(self, key: str, keep: str = "") -> None:
         """End all uploads to this key but `keep`, for when their ids are not known."""
-        with translated("listing uploads"):
-            listed = await self._api.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
-        for upload in listed.get("Uploads", []):
-            if upload["Key"] == key and upload["UploadId"] != keep:
-                await self.abort(key, upload["UploadId"])
+        async for upload in self.uploads(key):
+            if upload.key == key and upload.upload_id != keep:
+                await self.abort(key, upload.upload_id)
 
     async def put(
         self, key: str, body: PartBody, content_type: str = "application/zip", disposition: str | None = None
@@ -234,6 +243,22 @@ class Storage:
                     )
                 while piece := await body.read(_READ_BYTES):
                     yield piece
+
+    async def objects(self, prefix: str) -> AsyncGenerator[Stored, None]:
+        """All objects whose keys begin with `prefix`."""
+        pages = self._api.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        with translated("listing objects"):
+            async for page in pages:
+                for item in page.get("Contents", []):
+                    yield Stored(item["Key"], item["LastModified"], size=item["Size"])
+
+    async def uploads(self, prefix: str) -> AsyncGenerator[Stored, None]:
+        """All unfinished uploads whose keys begin with `prefix`; some stores list them only for a whole key."""
+        pages = self._api.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
+        with translated("listing uploads"):
+            async for page in pages:
+                for item in page.get("Uploads", []):
+                    yield Stored(item["Key"], item["Initiated"], upload_id=item["UploadId"])
 
     async def delete(self, key: str) -> None:
         """Remove an object; fine when there is none."""
