@@ -3,11 +3,12 @@
 The map of the house, in the order a request meets its rooms. An import goes only down;
 `tests/test_arrows.py` checks it.
 
-    cli.py          `serve`, `config`, `demo`: the way in for people
+    cli.py          `serve`, `config`, `reconcile`, `demo`: the way in for people
     settings.py     loads config.toml, environment and flags once, at the door
     logs.py         structlog, and the redaction of secrets
     lifetime.py     the life of the process: one event loop, signals, exit codes
     service.py      opens everything as a list and closes it in reverse
+    reconcile.py    compares the bucket with what is remembered, and mends it
     embedded/       a private Valkey and SeaweedFS for development, the demo and small set-ups
     demo/           sources of made-up files and one job, for people to watch
 

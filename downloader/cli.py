@@ -1,4 +1,4 @@
-"""The command line: `serve`, `config` and `demo`."""
+"""The command line: `serve`, `config`, `reconcile` and `demo`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,26 @@ def show_config(
         typer.echo(settings.reference(), nl=False)
         return
     typer.echo(settings.show(settings.load(config, _overrides(sets))))
+
+
+@app.command()
+def reconcile(
+    config: ConfigFile = None,
+    sets: Sets = None,
+    *,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Delete what nobody knows of, put lost jobs back into the queue.")
+    ] = False,
+    older_than: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Leave alone what is younger in the bucket.")
+    ] = 3600,
+) -> None:
+    """Compare the bucket with what is remembered; status 1 if something does not agree and was not mended."""
+    from downloader.reconcile import reconcile as compare  # only here, as in `_serve`
+
+    effective = settings.load(config, _overrides(sets))
+    logs.set_up(LogSettings(level="warning"))
+    raise typer.Exit(lifetime.run(lambda _: compare(effective, typer.echo, fix=fix, older_than_s=older_than)))
 
 
 @app.command()

@@ -28,6 +28,7 @@ NAMES = (
     "delete",
     "debris",
     "forsaken",
+    "repair",
 )
 Argument = str | bytes | int | float
 
