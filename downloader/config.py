@@ -140,9 +140,9 @@ class JobsSettings(Section):
     max_job_bytes: Count = Field(68_719_476_736, description="Largest sum of a job's files, in bytes.")
     deadline_s: Seconds = Field(21_600, description="Longest time for one attempt at a job, in seconds.")
     on_error: Literal["skip", "fail"] = Field("skip", description="What a missing file means when nothing is said.")
-    link_ttl_s: int = Field(3600, ge=10, le=604_800, description="Life of a link, in seconds; at most 7 days.")
-    archive_ttl_s: int = Field(86_400, ge=10, description="Life of an archive, in seconds.")
-    record_ttl_s: int = Field(604_800, ge=10, description="Life of a finished job's record, in seconds.")
+    link_ttl_s: int = Field(3600, ge=1, le=604_800, description="Life of a link, in seconds; at most 7 days.")
+    archive_ttl_s: int = Field(86_400, ge=1, description="Life of an archive, in seconds.")
+    record_ttl_s: int = Field(604_800, ge=1, description="Life of a finished job's record, in seconds.")
     retry_ttl_s: int = Field(86_400, ge=1, description="Life of a finished job's request (needed to retry), in s.")
     attempts: Count = Field(3, description="Attempts at a job before it fails for good.")
 

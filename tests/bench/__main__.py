@@ -1,6 +1,6 @@
-"""The figures of the main job: `python -m tests.bench [memory|initiate|latency|broken ...] [--gib 1,4]`.
+"""The figures of the main job: `python -m tests.bench [memory|broken|latency|initiate|queue|takeover|resume ...]`.
 
-Starts the service with its embedded parts and a source, each a process of its own, and prints one line per figure.
+Starts the service and a source, each a process of its own, and prints one line per figure.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import asyncio
 import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
 from tests.api import Api
+from tests.bench import life
+from tests.bench.process import process
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -59,18 +59,6 @@ class Bench:
         cpu, start = self.cpu_s(), time.perf_counter()
         status = await self.api.finished(await self.api.submit(list(files), **more), within_s=1800)
         return status, time.perf_counter() - start, self.cpu_s() - cpu
-
-
-@contextmanager
-def process(*args: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A child with its first line of output."""
-    child = subprocess.Popen([sys.executable, "-m", *args], stdout=subprocess.PIPE, text=True, env=os.environ | env)
-    try:
-        assert child.stdout is not None
-        yield child, child.stdout.readline().strip()
-    finally:
-        child.terminate()
-        child.wait(60)
 
 
 @asynccontextmanager
@@ -139,16 +127,22 @@ async def measure_initiate(run: Bench, job: str, files: Sequence[object]) -> Non
         await run.api.call("DELETE", f"/v1/download/{job_id}")
 
 
+async def _figure(measure: Callable[[], Awaitable[None]]) -> None:
+    await measure()
+
+
 def main() -> None:
     """Run the measurements that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", nargs="*", default=["memory", "broken", "latency", "initiate"])
+    parser.add_argument("figures", nargs="*", default=["memory", "broken", "latency", "initiate", *life.FIGURES])
     parser.add_argument("--gib", default="1,4", help="sizes of the big file")
     options = parser.parse_args()
     for name in options.figures:
         with tempfile.TemporaryDirectory() as folder:
             if name == "memory":
                 asyncio.run(memory(folder, [float(size) for size in options.gib.split(",")]))
+            elif name in life.FIGURES:
+                asyncio.run(_figure(life.FIGURES[name]))
             else:
                 asyncio.run({"broken": broken, "latency": latency, "initiate": initiate}[name](folder))
 

@@ -7,6 +7,7 @@ import random
 
 from aiohttp import web
 
+SENT = web.AppKey("sent", list[int])
 BLOCK = random.Random(7).randbytes(1024 * 1024)
 
 
@@ -22,14 +23,22 @@ async def send_file(request: web.Request) -> web.StreamResponse:
         piece = BLOCK[: min(len(BLOCK), end - sent)]
         await response.write(piece)
         sent += len(piece)
+        request.app[SENT][0] += len(piece)
     if end < size and request.transport is not None:
         request.transport.abort()
     return response
 
 
+async def tell_sent(request: web.Request) -> web.Response:
+    """`/sent`: bytes of all files so far."""
+    return web.Response(text=str(request.app[SENT][0]))
+
+
 async def main() -> None:
     """Serve on a free port of the loopback until killed."""
     app = web.Application()
+    app[SENT] = [0]
+    app.router.add_get("/sent", tell_sent)
     app.router.add_get("/file/{name}", send_file)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
