@@ -100,16 +100,17 @@ class FakeS3:
         elif "uploads" in query:
             operation = "CreateUpload"
         elif "uploadId" in query:
-            operation = {"PUT": "UploadPart", "POST": "Complete", "DELETE": "Abort"}[request.method]
+            put = "CopyPart" if "x-amz-copy-source" in request.headers else "UploadPart"
+            operation = {"PUT": put, "POST": "Complete", "DELETE": "Abort"}[request.method]
         else:
             operation = {"PUT": "Put", "GET": "Get", "HEAD": "Head", "DELETE": "Delete"}[request.method]
         number = int(query.get("partNumber", 0))
         time = sum((each.operation, each.number, each.key) == (operation, number, key) for each in self.calls) + 1
         return Call(operation, number, time, request.headers.copy(), key)
 
-    def _answer(self, call: Call, request: web.Request, body: bytes) -> web.Response:  # noqa: C901, PLR0911 - one arm per operation
+    def _answer(self, call: Call, request: web.Request, body: bytes) -> web.Response:  # noqa: C901, PLR0911, PLR0912 - one arm per operation
         key, upload_id = call.key, request.query.get("uploadId", "")
-        if call.operation in ("UploadPart", "Complete", "Abort") and upload_id not in self.uploads:
+        if call.operation in ("UploadPart", "CopyPart", "Complete", "Abort") and upload_id not in self.uploads:
             return _error(404, "NoSuchUpload")
         given = call.headers.get("x-amz-checksum-crc32")
         if given and base64.b64decode(given) != zlib.crc32(body).to_bytes(4, "big"):
@@ -129,6 +130,8 @@ class FakeS3:
             case "UploadPart":
                 self.uploads[upload_id][call.number] = body
                 return web.Response(headers={"ETag": f'"{_md5(body)}"'})
+            case "CopyPart":
+                return self._copy(call, upload_id)
             case "Complete":
                 return self._complete(key, upload_id, body)
             case "Abort":
@@ -141,6 +144,15 @@ class FakeS3:
             case _:
                 return self._get(call, request)
         return web.Response()
+
+    def _copy(self, call: Call, upload_id: str) -> web.Response:
+        source = call.headers["x-amz-copy-source"].lstrip("/").partition("/")[2]
+        if source not in self.objects:
+            return _error(404, "NoSuchKey")
+        first, _, last = call.headers["x-amz-copy-source-range"].removeprefix("bytes=").partition("-")
+        data = self.uploads[upload_id][call.number] = self.objects[source][int(first) : int(last) + 1]
+        crc32 = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+        return _document("CopyPartResult", ETag=f'"{_md5(data)}"', ChecksumCRC32=crc32)
 
     def _list_uploads(self, prefix: str) -> web.Response:
         rows = "".join(
@@ -169,6 +181,8 @@ class FakeS3:
         data, headers = self.objects[call.key], {"ETag": f'"{self.etags[call.key]}"'}
         if call.operation == "Head":
             return web.Response(headers=headers | {"Content-Length": str(len(data))})
+        if "Range" not in request.headers:
+            return web.Response(body=data, headers=headers)
         span = request.http_range
         return web.Response(status=206, body=data[span.start : span.stop], headers=headers)
 

@@ -11,6 +11,7 @@ import pytest
 
 from downloader.work.storage import Storage
 from tests.conftest import Start, merged
+from tests.fakes3 import fake_s3
 from tests.files import Origin, content
 from tests.test_cli import serving
 from tests.waiting import wait_until
@@ -144,6 +145,34 @@ async def test_an_upload_that_is_gone_means_a_clean_start(
             assert (status["status"], status["attempt"]) == ("completed", 2)
             await right(await front.archive(job_id), status, size)
             await only_the_archive_is_left(settings)
+
+
+@pytest.mark.parametrize("fault", [None, 501, 403, "reset"])
+async def test_a_store_that_copies_no_parts_means_a_clean_start(
+    start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin, fault: int | str | None
+) -> None:
+    """Copying is refused: the heir begins from nothing. An answer that is lost is asked for again."""
+    size, count = MIB, 30
+    async with fake_s3() as store:
+        store.fault = lambda call: (
+            fault if call.operation == "CopyPart" and (call.time == 1 or fault != "reset") else None
+        )
+        fake = with_(settings | {"storage": store.settings().model_dump()})
+        async with start(**{**fake, "worker": QUICK | {"concurrency": 0}}) as front:
+            async with serving(fake, tmp_path) as (process, _):
+                job_id = await front.submit(files(origin, count, size))
+                await wait_until(lambda: any(len(parts) >= 4 for parts in store.uploads.values()))
+                process.kill()
+                await process.wait()
+            seen = len(origin.requests)
+            async with start(**fake):
+                status = await front.finished(job_id)
+                assert (status["status"], status["attempt"]) == ("completed", 2)
+                await right(await front.archive(job_id), status, size)
+                refetched = len(origin.requests) - seen
+                assert store.made("CopyPart")
+                assert (refetched == count) == (fault in (501, 403))
+                await wait_until(lambda: len(store.objects) == 1 and not store.uploads)
 
 
 async def test_an_heir_that_dies_too_is_followed_by_another(
