@@ -36,6 +36,9 @@ from downloader.work.threads import Threads, threads
 from downloader.work.watch import StorageWatch
 from downloader.work.worker import Worker
 
+# Longer than any store takes that is there; one that is not is waited for beside the open door.
+FIRST_LOOK_S = 2.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -159,9 +162,14 @@ async def _beside(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 async def _first_look(watch: StorageWatch) -> None:
     try:
-        await watch.look()
-    except UnavailableError as error:
-        log.warning("storage.away", reason=error.message, remedy="the service waits for it; check storage.endpoint_url")
+        async with asyncio.timeout(FIRST_LOOK_S):
+            await watch.look()
+    except (UnavailableError, TimeoutError) as error:
+        log.warning(
+            "storage.away",
+            reason=str(error) or "no answer yet",
+            remedy="the service waits for it; check storage.endpoint_url",
+        )
 
 
 def _settle_down() -> None:

@@ -14,7 +14,20 @@ import downloader
 HOUSE = Path(downloader.__file__).parent
 WORDS = frozenset({"config", "errors", "events", "jobs", "names", "wire"})
 DOOR = frozenset(
-    {"", "__main__", "cli", "demo", "embedded", "fetch", "lifetime", "logs", "reconcile", "service", "settings", "telemetry"}
+    {
+        "",
+        "__main__",
+        "cli",
+        "demo",
+        "embedded",
+        "fetch",
+        "lifetime",
+        "logs",
+        "reconcile",
+        "service",
+        "settings",
+        "telemetry",
+    }
 )
 # What each room may import of the house, besides itself.
 MAY = {

@@ -32,14 +32,20 @@ Client = Redis
 _KEEPALIVE: dict[str, Any] = {"socket_keepalive": True, "socket_connect_timeout": CONNECT_TIMEOUT_S}
 
 
+# A server that was the master and is none any more answers READONLY for ever: only a new connection leads elsewhere,
+# and redis-py closes the old one for the errors of its retry policy.
+_BROKEN = (rexc.ConnectionError, rexc.ReadOnlyError)
+
+
 def _command_options() -> dict[str, Any]:
     # A connection that broke is tried once more on a new one; a Redis that hangs has cost its time already.
-    retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), 1, supported_errors=(rexc.ConnectionError,))
+    retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), 1, supported_errors=_BROKEN)
     return {**_KEEPALIVE, "socket_timeout": COMMAND_TIMEOUT_S, "retry": retry}
 
 
 def _blocking_options() -> dict[str, Any]:
-    return {**_KEEPALIVE, "socket_timeout": BLOCK_S + BLOCK_MARGIN_S, "retry": Retry(NoBackoff(), 0)}
+    retry = Retry(NoBackoff(), 0, supported_errors=(*_BROKEN, rexc.TimeoutError))
+    return {**_KEEPALIVE, "socket_timeout": BLOCK_S + BLOCK_MARGIN_S, "retry": retry}
 
 
 def connect(url: str, *, blocking: bool = False) -> Client:
@@ -120,7 +126,8 @@ _PASSING = frozenset("LOADING READONLY MASTERDOWN UNBLOCKED NOREPLICAS CLUSTERDO
 def _answer(error: rexc.ResponseError) -> Exception:
     word = str(error).partition(" ")[0]
     if isinstance(error, rexc.ReadOnlyError) or word in _PASSING:
-        return UnavailableError("redis", f"Redis cannot serve now ({word or 'READONLY'})")
+        reason = "READONLY" if isinstance(error, rexc.ReadOnlyError) else word
+        return UnavailableError("redis", f"Redis cannot serve now ({reason})")
     if word == "OOM" or "OOM" in str(error):
         return UnavailableError("redis", "Redis is out of memory", "redis_full")
     return error

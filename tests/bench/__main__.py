@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import uvloop
 
 from tests.api import Api
 from tests.bench import life
@@ -142,7 +143,8 @@ def main() -> None:
             if name == "memory":
                 asyncio.run(memory(folder, [float(size) for size in options.gib.split(",")]))
             elif name in life.FIGURES:
-                asyncio.run(_figure(life.FIGURES[name]))
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the service itself
+                    runner.run(_figure(life.FIGURES[name]))
             else:
                 asyncio.run({"broken": broken, "latency": latency, "initiate": initiate}[name](folder))
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- (prefix, job, token, sequence, done, failed, bytes, bytes total, progress, current, files event, index, file, ...)
 -- -> 1, or 0 when the job is no longer ours
 local job, jk = ARGV[2], job_key(ARGV[2])

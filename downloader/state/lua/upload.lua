@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- (prefix, job, token, upload id or '', key) -> 1, or 0 when the job is no longer ours
 -- Remembered before anything is stored, and with its id before the first part goes out, so that whoever comes later
 -- can sweep it.
