@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from downloader.state.scripts import _source as source_of_script
+from downloader.state.scripts import source_of
 from tests.api import Answer, Api, Frame
 from tests.conftest import Start, no_leaks
 from tests.files import Origin
@@ -24,7 +24,7 @@ from tests.proxy import Proxy, before
 from tests.restarts import SERVICE, OwnRedis, own_redis, sentinel_of
 from tests.s3faults import Call, Relay, relaying
 from tests.servers import S3, Redis
-from tests.test_cli import serving
+from tests.test_cli import ended, serving
 from tests.waiting import wait_until
 
 SLOW_FILES = 16
@@ -300,7 +300,7 @@ async def test_every_answer_of_redis_lost_once(
 
 def hash_of(script: str) -> bytes:
     """What a call of the script says to Redis in place of its name."""
-    return hashlib.sha1(source_of_script(script).encode(), usedforsecurity=False).hexdigest().encode()
+    return hashlib.sha1(source_of(script).encode(), usedforsecurity=False).hexdigest().encode()
 
 
 @pytest.mark.slow
@@ -496,3 +496,25 @@ async def test_a_disk_that_takes_no_more(settings: dict[str, Any], tmp_path: Pat
         await assert_done_once(api, origin, job_id, files=3)
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         await assert_takes_jobs(api, origin)
+
+
+async def test_connections_of_redis_that_break_again_and_again(
+    settings: dict[str, Any], redis_proxy: Proxy, session: aiohttp.ClientSession, tmp_path: Path, origin: Origin
+) -> None:
+    """Redis goes and comes a dozen times under a process that runs as in production: it lives, and the job is done."""
+    changed = settings | {"redis": settings["redis"] | {"url": f"redis://127.0.0.1:{redis_proxy.port}/0"}}
+    changed["worker"] = {"renew_s": 0.05, "reap_s": 0.05}
+    async with serving(changed, tmp_path) as (process, url):
+        api = Api(session, url)
+        job_id = await api.submit([origin.slow(1000 + n, delay_s=0.4) for n in range(40)])
+        for _ in range(12):
+            await redis_proxy.down()
+            await redis_proxy.up()
+
+            async def answers() -> bool:
+                return (await api.call("GET", f"/v1/download/status/{job_id}")).status == 200
+
+            await wait_until(answers)
+        assert (await api.finished(job_id))["status"] == "completed"
+        process.terminate()
+        assert (await ended(process)).status == 0

@@ -118,8 +118,14 @@ def translated() -> Iterator[None]:
         raise UnavailableError("redis", "Redis does not answer") from error
     except rexc.ResponseError as error:
         raise _answer(error) from error
+    except RuntimeError as error:
+        if _CLOSED not in str(error):
+            raise
+        raise UnavailableError("redis", "the connection to Redis was reset") from error
 
 
+# What uvloop says, as a bare RuntimeError, to who writes to a connection that the other side has just reset.
+_CLOSED = "the handler is closed"
 _PASSING = frozenset("LOADING READONLY MASTERDOWN UNBLOCKED NOREPLICAS CLUSTERDOWN TRYAGAIN BUSY MISCONF".split())
 
 

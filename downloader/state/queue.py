@@ -203,7 +203,7 @@ class Queue:
     async def forsaken(self, job_id: str, token: str) -> Debris | None:
         """What the attempt may have left in the bucket, if nobody needs it any more; else None."""
         upload = await self._scripts.run("forsaken", job_id, token)
-        return Debris(job_id, token, *_upload(upload.decode())) if upload else None
+        return None if upload is None else Debris(job_id, token, *_upload(upload.decode()))
 
     async def swept(self, debris: Debris) -> None:
         """Forget leftovers that are gone."""

@@ -38,7 +38,7 @@ class Scripts:
 
     def __init__(self, client: Client, prefix: str) -> None:
         self.prefix = f"{{{prefix}}}:"
-        self._scripts = {name: client.register_script(_source(name)) for name in NAMES}
+        self._scripts = {name: client.register_script(source_of(name)) for name in NAMES}
 
     async def run(self, name: str, *args: Argument, client: Client | None = None) -> Any:
         """Call a script; UnavailableError when Redis is away. `client` runs it on a connection of its own."""
@@ -48,7 +48,8 @@ class Scripts:
             return await script(keys=[self.prefix], args=arguments, client=client)
 
 
-def _source(name: str) -> str:
+def source_of(name: str) -> str:
+    """The whole text of a script, with what all of them share."""
     folder = resources.files("downloader.state") / "lua"
     body = (folder / f"{name}.lua").read_text()
     shebang, rest = "", body

@@ -101,6 +101,7 @@ class Stop(enum.Enum):
 class _Attempt:
     claim: Claim
     progress: Progress
+    ledger: _JobLedger
     task: asyncio.Task[None] | None = None
     stop: Stop | None = None
     settling: bool = False
@@ -113,14 +114,19 @@ class _Persistently(Protocol):
 
 
 class _JobLedger:
-    """The ledger of one attempt; what has to be written before something is stored waits for Redis."""
+    """The ledger of one attempt; what has to be written before something is stored waits for Redis.
+
+    `has_stored`: the attempt may have something in the bucket.
+    """
 
     def __init__(self, queue: JobQueue, claim: Claim, persistently: _Persistently) -> None:
         self._queue = queue
         self._claim = claim
         self._persistently = persistently
+        self.has_stored = False
 
     async def storing(self, key: str, upload_id: str = "") -> None:
+        self.has_stored = True
         await self._persistently(lambda: self._queue.storing(self._claim, upload_id, key))
 
     async def save(self, number: int, piece: bytes, *, supersedes: bool) -> None:
@@ -208,7 +214,8 @@ class Worker:
             if claim is None:
                 self._memory.release(self._minimum)
                 return
-            attempt = _Attempt(claim, Progress(claim.request.sources))
+            ledger = _JobLedger(self._queue, claim, self._persistently)
+            attempt = _Attempt(claim, Progress(claim.request.sources), ledger)
             attempt.log = log.bind(job_id=claim.job_id, request_id=claim.request_id, attempt=claim.attempt)
             self._running[claim.job_id] = attempt
             attempt.task = group.create_task(self._see_to_its_end(attempt))
@@ -264,7 +271,7 @@ class Worker:
             del self._running[attempt.claim.job_id]
             self._memory.release(self._minimum)
             self._slot_freed.set()
-        if not stored and not self._stopping.is_set():
+        if attempt.ledger.has_stored and not stored and not self._stopping.is_set():
             await self._tidy(attempt.claim.job_id, attempt.claim.token)
 
     async def _outcome(self, attempt: _Attempt) -> Outcome | None:
@@ -284,9 +291,7 @@ class Worker:
     async def _work(self, attempt: _Attempt) -> Outcome:
         reporter = asyncio.create_task(self._report_while_running(attempt))
         try:
-            return await self._run_job(
-                attempt.claim, attempt.progress, _JobLedger(self._queue, attempt.claim, self._persistently)
-            )
+            return await self._run_job(attempt.claim, attempt.progress, attempt.ledger)
         except UnavailableError as error:
             return Failed(error.code, error.message, transient=True)
         except JobError as error:

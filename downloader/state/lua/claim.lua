@@ -28,8 +28,10 @@ local function take(job, tenant)
   local token = redis.call('HINCRBY', jk, 'epoch', 1) .. '-' .. nonce
   redis.call('HINCRBY', jk, 'attempt', 1)
   redis.call('HSETNX', jk, 'started', NOW)
-  redis.call('HSET', jk, 'state', 'processing', 'token', token, 'done', 0, 'failed', 0, 'bytes', 0, 'progress', 0,
-    'current', '', 'seq', 0)
+  redis.call('HSET', jk, 'state', 'processing', 'token', token, 'current', '', 'seq', 0)
+  if redis.call('HDEL', jk, 'kept') == 0 then
+    redis.call('HSET', jk, 'done', 0, 'failed', 0, 'bytes', 0, 'progress', 0)
+  end
   redis.call('ZADD', P .. 'leases', NOW + lease, job)
   redis.call('SADD', P .. 'running:' .. tenant, job)
   redis.call('HSET', P .. 'claim:' .. process, 'nonce', nonce, 'job', job, 'token', token)
