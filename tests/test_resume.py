@@ -65,7 +65,7 @@ async def right(archive: Any, status: dict[str, Any], size: int) -> None:
         assert archive.read(name) == content(size, f"f{number}")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 async def test_what_is_confirmed_is_not_fetched_again(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin, how: signal.Signals
 ) -> None:
@@ -100,7 +100,7 @@ async def test_what_is_confirmed_is_not_fetched_again(
 
 async def test_a_zombie_spoils_nothing(start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin) -> None:
     """A worker that is paused beyond its lease and then goes on neither stores nor deletes anything of its heir's."""
-    size, count = MIB, 60
+    size, count = MIB, 40
     async with (
         start(**with_(settings, worker={"concurrency": 0})) as front,
         serving(with_(settings), tmp_path) as (zombie, _),
@@ -128,7 +128,7 @@ async def test_an_upload_that_is_gone_means_a_clean_start(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin
 ) -> None:
     """Somebody else ended the dead attempt's upload: the heir begins from nothing and the archive is right."""
-    size, count = MIB, 40
+    size, count = MIB, 25
     async with start(**with_(settings, worker={"concurrency": 0})) as front:
         async with serving(with_(settings), tmp_path) as (process, _):
             job_id = await front.submit(files(origin, count, size))
@@ -147,6 +147,7 @@ async def test_an_upload_that_is_gone_means_a_clean_start(
             await only_the_archive_is_left(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, 501, 403, "reset"])
 async def test_a_store_that_copies_no_parts_means_a_clean_start(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin, fault: int | str | None
@@ -175,6 +176,7 @@ async def test_a_store_that_copies_no_parts_means_a_clean_start(
                 await wait_until(lambda: len(store.objects) == 1 and not store.uploads)
 
 
+@pytest.mark.slow
 async def test_an_heir_that_dies_too_is_followed_by_another(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin
 ) -> None:

@@ -214,11 +214,19 @@ class Worker:
             if claim is None:
                 self._memory.release(self._minimum)
                 return
+            await self._end_earlier(claim.job_id)
             ledger = _JobLedger(self._queue, claim, self._persistently)
             attempt = _Attempt(claim, Progress(claim.request.sources), ledger)
             attempt.log = log.bind(job_id=claim.job_id, request_id=claim.request_id, attempt=claim.attempt)
             self._running[claim.job_id] = attempt
             attempt.task = group.create_task(self._see_to_its_end(attempt))
+
+    async def _end_earlier(self, job_id: str) -> None:
+        """A process that was held up may get a job back that it still works on: only the new attempt counts."""
+        self.stop_job(job_id)
+        while job_id in self._running:
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
 
     async def _free_slot(self) -> None:
         while self._is_full and not self._stopping.is_set():
