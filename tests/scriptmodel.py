@@ -117,8 +117,8 @@ class Model:
         if order.job_id in self.jobs:
             return self.jobs[order.job_id], False
         key = (order.tenant, order.idempotency_key or "")
-        if key[1] and key in self._keys:
-            first = self._keys[key]
+        first = self._keys.get(key) if key[1] else None
+        if first is not None and not self.jobs[first.job_id].gone:
             if first.fingerprint != order.fingerprint:
                 raise RequestError("idempotency_mismatch", first.job_id)
             return self.jobs[first.job_id], True

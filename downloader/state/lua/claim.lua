@@ -30,7 +30,7 @@ local function take(job, tenant)
   redis.call('HSETNX', jk, 'started', NOW)
   redis.call('HSET', jk, 'state', 'processing', 'token', token, 'current', '', 'seq', 0)
   if redis.call('HDEL', jk, 'kept') == 0 then
-    redis.call('HSET', jk, 'done', 0, 'failed', 0, 'bytes', 0, 'progress', 0)
+    redis.call('HSET', jk, 'done', 0, 'failed', 0, 'bytes', 0, 'btotal', '', 'progress', 0)
   end
   redis.call('ZADD', P .. 'leases', NOW + lease, job)
   redis.call('SADD', P .. 'running:' .. tenant, job)

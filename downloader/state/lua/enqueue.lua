@@ -13,7 +13,8 @@ if redis.call('EXISTS', jk) == 1 then return answer('created', job) end  -- our 
 local ik = P .. 'idem:' .. tenant .. ':' .. idem
 if idem ~= '' then
   local seen = redis.call('HMGET', ik, 'job', 'fp')
-  if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 then
+  -- The key of a deleted job is free again.
+  if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 and redis.call('HEXISTS', job_key(seen[1]), 'gone') == 0 then
     if seen[2] ~= fingerprint then return {'mismatch', seen[1]} end
     return answer('replayed', seen[1])
   end

@@ -68,7 +68,7 @@ local function leave(job, tenant, token, due)
   redis.call('HDEL', P .. 'suspects', job)
   redis.call('SREM', P .. 'running:' .. tenant, job)
   if token and redis.call('HGET', job_key(job), 'base') ~= token then forsake(job, token, due) end
-  if redis.call('EXISTS', P .. 'ready:' .. tenant) == 1 then wake() end
+  if redis.call('EXISTS', P .. 'ready:' .. tenant, P .. 'alone') > 0 then wake() end
 end
 
 -- The job waits for another attempt, which tells anew what becomes of each file.
