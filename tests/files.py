@@ -11,6 +11,8 @@ from functools import lru_cache
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from tests.sources import answering
+
 PIECE = 256 * 1024
 
 
@@ -156,11 +158,5 @@ class Origin:
 async def serving() -> AsyncIterator[Origin]:
     """Run the source on a free port of the loopback."""
     origin = Origin()
-    runner = web.AppRunner(origin.app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        origin.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with answering(origin.app()) as origin.base:
         yield origin
-    finally:
-        await runner.cleanup()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tests.files import Origin
+from tests.sources import answering
 from tests.waiting import wait_until
 
 
@@ -49,11 +50,5 @@ class Gated(Origin):
 async def gated_source() -> AsyncIterator[Gated]:
     """Run it on a free port of the loopback."""
     origin = Gated()
-    runner = web.AppRunner(origin.app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        origin.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with answering(origin.app()) as origin.base:
         yield origin
-    finally:
-        await runner.cleanup()

@@ -885,14 +885,14 @@ def test_scripts_do_what_the_model_says(valkey: Redis) -> None:
     explore(valkey.url, EVERYDAY)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.timeout(600)
 def test_scripts_do_what_the_model_says_in_long_stories(valkey: Redis) -> None:
     """The same, more often and for longer."""
     explore(valkey.url, DEEP)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize("fault", MUTATIONS)
 def test_a_fault_in_a_script_is_found(valkey: Redis, fault: str) -> None:
     """The machine is worth something: it finds each of these faults."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tests.chaos.workload import FileSpec, Kind, Workload, content
+from tests.sources import answering
 
 PIECES = 16
 
@@ -118,11 +119,5 @@ async def _chunked(request: web.Request, spec: FileSpec) -> web.StreamResponse:
 async def serving(workload: Workload) -> AsyncIterator[Sources]:
     """Run the sources on a free port."""
     sources = Sources(workload)
-    runner = web.AppRunner(sources.app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        sources.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with answering(sources.app()) as sources.base:
         yield sources
-    finally:
-        await runner.cleanup()

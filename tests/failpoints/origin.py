@@ -17,6 +17,8 @@ from typing import Literal, cast, get_args
 
 from aiohttp import web
 
+from tests.sources import answering
+
 Kind = Literal["plain", "text", "chunked", "held", "missing", "cut", "torn", "broken"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PIECE_BYTES = 256 * 1024
@@ -150,11 +152,5 @@ async def _send(request: web.Request, response: web.StreamResponse, body: bytes)
 async def serving() -> AsyncIterator[Origin]:
     """Run the source on a free port of the loopback."""
     origin = Origin()
-    runner = web.AppRunner(origin.app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        origin.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with answering(origin.app()) as origin.base:
         yield origin
-    finally:
-        await runner.cleanup()
