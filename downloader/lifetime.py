@@ -92,6 +92,7 @@ def run(work: Callable[[Stop], Coroutine[Any, Any, int]], *, interrupted: int = 
 
 
 async def _until_stopped(stop: Stop, work: Callable[[Stop], Coroutine[Any, Any, int]], interrupted: int) -> int:
+    asyncio.get_running_loop().set_exception_handler(_unheard)
     with stop:
         try:
             return await work(stop)
@@ -99,6 +100,16 @@ async def _until_stopped(stop: Stop, work: Callable[[Stop], Coroutine[Any, Any, 
             if stop.is_asked:
                 return interrupted
             raise
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody waited for, in our own form.
+
+    Connections that break are heard of where they are used; that a client's own writer task met them too is no news.
+    """
+    error = context.get("exception")
+    tell = log.debug if isinstance(error, ConnectionError) else log.error
+    tell("loop.unheard", reason=context.get("message"), exc_info=error)
 
 
 def _start_errors(error: BaseException) -> list[StartError]:

@@ -192,7 +192,7 @@ class Queue:
 
     async def server_run_id(self) -> str:
         """The id of this run of the Redis server; it changes when Redis restarts or fails over."""
-        return str((await answered(self._client.info("server")))["run_id"])
+        return str((await self._scripts.run("server")).decode())
 
     async def debris(self, limit: int = 100) -> list[Debris]:
         """Attempts whose leftovers in the bucket are due to be swept."""

@@ -29,6 +29,7 @@ NAMES = (
     "debris",
     "forsaken",
     "repair",
+    "server",
 )
 Argument = str | bytes | int | float
 
