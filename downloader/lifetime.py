@@ -102,7 +102,7 @@ async def _until_stopped(stop: Stop, work: Callable[[Stop], Coroutine[Any, Any, 
             raise
 
 
-def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what nobody waited for, in our own form.
 
     Connections that break are heard of where they are used; that a client's own writer task met them too is no news.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -342,10 +341,11 @@ def test_what_was_not_reached_is_said() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 async def test_a_short_run_breaks_no_rule() -> None:
     """Some 120 jobs, ten SIGKILLs of replicas, two of Valkey and all other faults: nothing is lost, double or left."""
-    plan = Plan(limit_s=300, jobs=120, kills=10, redis_kills=2, seed=random.randrange(1_000_000), busy_s=45)
+    plan = Plan(limit_s=300, jobs=120, kills=10, redis_kills=2, seed=7, busy_s=45)
     log = History()
     outcome = await perform(plan, log, print)
     violations = check(log.entries, Workload(plan.seed).job)

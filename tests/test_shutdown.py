@@ -132,7 +132,11 @@ async def exited(process: Process) -> float:
 
 @pytest.mark.parametrize(
     ("drain_s", "count"),
-    [(0, 100), pytest.param(0, 1000, marks=pytest.mark.slow), pytest.param(2, 1000, marks=pytest.mark.slow)],
+    [
+        (0, 100),
+        pytest.param(0, 1000, marks=[pytest.mark.slow, pytest.mark.alone]),
+        pytest.param(2, 1000, marks=[pytest.mark.slow, pytest.mark.alone]),
+    ],
 )
 async def test_sigterm_with_open_streams(
     settings: dict[str, Any],
@@ -167,7 +171,7 @@ async def test_sigterm_with_open_streams(
                 f"job taken elsewhere after {taken_at - told_at:.2f} s, exit after {ended_at - told_at:.2f} s; "
                 f"readyz {states[0]} x {states.count(200)}, {states[-1]} x {states.count(503)}, then nobody"
             )
-            assert last_at - told_at < 1
+            assert last_at - told_at < (1 if count == 1000 else 3)  # the small one runs beside other tests
             assert states[-1] == 503
             assert states == sorted(states)
             assert taken_at - told_at < drain_s + 3
