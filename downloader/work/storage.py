@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -258,7 +258,8 @@ class Storage:
         with translated("listing uploads"):
             async for page in pages:
                 for item in page.get("Uploads", []):
-                    yield Stored(item["Key"], item["Initiated"], upload_id=item["UploadId"])
+                    # Not every store says since when; one that does not is taken for one that began just now.
+                    yield Stored(item["Key"], item.get("Initiated") or datetime.now(UTC), upload_id=item["UploadId"])
 
     async def delete(self, key: str) -> None:
         """Remove an object; fine when there is none."""
