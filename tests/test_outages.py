@@ -326,6 +326,7 @@ async def test_redis_far_away(start: Start, redis_proxy: Proxy, origin: Origin) 
         await assert_done_once(api, origin, job_id)
 
 
+@pytest.mark.slow
 async def test_a_replica_becomes_the_master(start: Start, redis: OwnRedis, origin: Origin) -> None:
     """The address leads to another server and the old master answers READONLY: the job goes on at the new one."""
     async with own_redis() as master, before(master.url) as proxy:
@@ -498,6 +499,7 @@ async def test_a_disk_that_takes_no_more(settings: dict[str, Any], tmp_path: Pat
         await assert_takes_jobs(api, origin)
 
 
+@pytest.mark.slow
 async def test_connections_of_redis_that_break_again_and_again(
     settings: dict[str, Any], redis_proxy: Proxy, session: aiohttp.ClientSession, tmp_path: Path, origin: Origin
 ) -> None:

@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis as RedisClient
 
 from downloader.work.partbody import PartBody
@@ -41,6 +42,7 @@ async def test_a_service_at_work_has_nothing_to_reconcile(
         await api.finished(running)
 
 
+@pytest.mark.slow
 async def test_what_nobody_knows_of_is_found_and_removed(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin
 ) -> None:
@@ -73,6 +75,7 @@ async def test_what_nobody_knows_of_is_found_and_removed(
         await storage.delete(stranger)
 
 
+@pytest.mark.slow
 async def test_a_job_that_fell_out_of_every_queue_is_put_back(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin
 ) -> None:

@@ -98,6 +98,7 @@ async def test_what_is_confirmed_is_not_fetched_again(
             await only_the_archive_is_left(settings)
 
 
+@pytest.mark.slow
 async def test_a_zombie_spoils_nothing(start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin) -> None:
     """A worker that is paused beyond its lease and then goes on neither stores nor deletes anything of its heir's."""
     size, count = MIB, 40
@@ -124,6 +125,7 @@ async def test_a_zombie_spoils_nothing(start: Start, settings: dict[str, Any], t
             await right(await front.archive(job_id), status, size)
 
 
+@pytest.mark.slow
 async def test_an_upload_that_is_gone_means_a_clean_start(
     start: Start, settings: dict[str, Any], tmp_path: Path, origin: Origin
 ) -> None:
@@ -132,7 +134,11 @@ async def test_an_upload_that_is_gone_means_a_clean_start(
     async with start(**with_(settings, worker={"concurrency": 0})) as front:
         async with serving(with_(settings), tmp_path) as (process, _):
             job_id = await front.submit(files(origin, count, size))
-            await wait_until(lambda: len(origin.requests) >= count * 8 // 10)
+
+            async def has_stored_parts() -> bool:
+                return bool((await front.status(job_id))["filesCompleted"] >= count * 8 // 10)
+
+            await wait_until(has_stored_parts)
             process.kill()
             await process.wait()
         storage_settings = merged(settings, {}).storage
