@@ -280,7 +280,10 @@ class Worker:
             self._memory.release(self._minimum)
             self._slot_freed.set()
         if attempt.ledger.has_stored and not stored and not self._stopping.is_set():
-            await self._tidy(attempt.claim.job_id, attempt.claim.token)
+            try:
+                await self._tidy(attempt.claim.job_id, attempt.claim.token)
+            except Exception:  # the rim: what is not swept now is swept later; other jobs must not die of it
+                attempt.log.exception("job.tidy_failed")
 
     async def _outcome(self, attempt: _Attempt) -> Outcome | None:
         """The job's outcome, or None when the attempt was stopped."""
