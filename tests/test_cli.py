@@ -297,6 +297,7 @@ async def test_demo_shows_the_whole_job(tmp_path: Path) -> None:
     assert str(tmp_path) not in await _command_lines()
 
 
+@pytest.mark.slow
 async def test_demo_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
     """`demo` prints the links and goes on serving; Ctrl-C ends it with status 0."""
     process = await start("demo", cwd=tmp_path, TMPDIR=str(tmp_path))

@@ -363,6 +363,7 @@ async def test_sentinel_fails_over(start: Start, redis: OwnRedis, origin: Origin
 # S3
 
 
+@pytest.mark.slow
 async def test_s3_absent_at_start(start: Start, s3_proxy: Proxy, origin: Origin) -> None:
     """Without S3 jobs are accepted and wait, health says which part is missing, and they run when it is there."""
     await s3_proxy.down()

@@ -203,6 +203,7 @@ def ids_of_files(frames: list[Frame]) -> set[str]:
     return {frame.id for frame in frames if frame.event == "files"}
 
 
+@pytest.mark.slow
 async def test_a_second_sigterm_does_not_wait(
     settings: dict[str, Any], session: aiohttp.ClientSession, start: Start, gated: Gated, tmp_path: Path
 ) -> None:

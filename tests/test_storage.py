@@ -381,7 +381,7 @@ def test_complete_may_fail_once_in_any_way(how: int | str) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("how", ["error-body", 403])
+@pytest.mark.parametrize("how", [pytest.param("error-body", marks=pytest.mark.slow), 403])
 def test_complete_that_always_fails_fails_the_archive(how: int | str) -> None:
     """Nothing is called finished, and the sweep leaves neither upload nor object."""
 
