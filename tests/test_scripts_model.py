@@ -823,7 +823,7 @@ def key_of(claim: Claim) -> str:
 # The tests
 
 EVERYDAY = profile(
-    max_examples=40,
+    max_examples=50,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
