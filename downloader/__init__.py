@@ -18,6 +18,7 @@ The map of the house, in the order a request meets its rooms. An import goes onl
     jobs.py         what is asked for, what became of it, the one table of states
     events.py       what subscribers hear
     names.py        safe, unique names for the archive's entries
+    s3url.py        `s3://bucket/key`
     wire.py         the JSON form of a file
 
     web/            a request comes in: `app.py` lists the routes, `initiate.py` takes a job, `stream.py` tells of it

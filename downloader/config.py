@@ -6,9 +6,12 @@ Read once, at the door (`downloader/settings.py`), and handed to each part by it
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from downloader.s3url import S3Url, is_s3
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -93,6 +96,53 @@ class WorkerSettings(Section):
         return self
 
 
+_HOST_LABEL = re.compile(r"[^\W_](?:[\w-]{0,61}\w)?|_[\w-]{0,62}")
+
+
+def _host_patterns(value: list[str]) -> list[str]:
+    for item in value:
+        if not _is_host_pattern(item):
+            raise ValueError(
+                f"{item!r} is no host; write example.com, *.example.com (all below it) or an address, "
+                "without scheme, port and path"
+            )
+    return value
+
+
+def _is_host_pattern(text: str) -> bool:
+    if text == "*":
+        return True
+    try:
+        ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        labels = text.removeprefix("*.").removesuffix(".").split(".")
+        return all(_HOST_LABEL.fullmatch(label) for label in labels)
+    return True
+
+
+class BucketSettings(Section):
+    """One bucket that sources may lie in, as s3://name/key."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$", description="The bucket.")
+    endpoint_url: str = Field("", description="Its S3 endpoint; empty = AWS.")
+    region: str = Field("us-east-1", description="Region that requests are signed for.")
+    access_key_id: str = Field("", description="Access key; empty = the SDK's own chain.")
+    secret_access_key: SecretStr = Field(SecretStr(""), description="Secret key; empty = the SDK's own chain.")
+    addressing: Literal["path", "virtual", "auto"] = Field("path", description="How the bucket stands in URLs.")
+    tenants: list[str] = Field([], description="Tenants that may read it; empty = all.")
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_endpoint(cls, value: str) -> str:
+        if value and not re.match(r"https?://[^/?#@\s]+/?$", value):
+            raise ValueError("must be empty (AWS) or an URL such as https://minio.internal:9000, without userinfo")
+        return value
+
+    def admits(self, tenant: str) -> bool:
+        """Whether `tenant` may read from this bucket."""
+        return not self.tenants or tenant in self.tenants
+
+
 class SourcesSettings(Section):
     """Where files may come from and how they are fetched."""
 
@@ -106,8 +156,37 @@ class SourcesSettings(Section):
     connect_timeout_s: Seconds = Field(10, description="Limit for connecting, in seconds.")
     idle_timeout_s: Seconds = Field(30, description="Limit for silence of the source, in seconds.")
     min_bytes_per_s: int = Field(1024, ge=0, description="Slowest speed that is waited for; 0 = any.")
+    buckets: list[BucketSettings] = Field([], description="Buckets that s3:// sources may lie in, one table each.")
 
     _check_networks = field_validator("allow_networks")(_networks)
+    _check_hosts = field_validator("allow_hosts", "deny_hosts")(_host_patterns)
+
+    @field_validator("buckets")
+    @classmethod
+    def _each_once(cls, value: list[BucketSettings]) -> list[BucketSettings]:
+        names = [bucket.name for bucket in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} stands there twice")
+        return value
+
+    @model_validator(mode="after")
+    def _template_can_be_read(self) -> SourcesSettings:
+        if not is_s3(self.url_template):
+            return self
+        if "{file_id}" in self.url_template.partition("//")[2].partition("/")[0]:
+            raise ValueError("url_template must name its bucket; {file_id} stands in the key")
+        try:
+            bucket = S3Url.parse(self.url_template.replace("{file_id}", "id")).bucket
+        except ValueError as error:
+            raise ValueError(f"url_template {error}") from None
+        if bucket not in [one.name for one in self.buckets]:
+            raise ValueError(f"url_template names bucket {bucket!r}, which is not among sources.buckets")
+        return self
+
+    def bucket(self, name: str, tenant: str) -> BucketSettings | None:
+        """The bucket of that name if `tenant` may read from it."""
+        return next((bucket for bucket in self.buckets if bucket.name == name and bucket.admits(tenant)), None)
 
     @field_validator("url_template")
     @classmethod
@@ -194,6 +273,15 @@ class Settings(Section):
     embedded: EmbeddedSettings = EmbeddedSettings()
 
     @model_validator(mode="after")
+    def _archives_are_no_sources(self) -> Settings:
+        own = self.storage
+        for bucket in self.sources.buckets:
+            is_at_home = own.endpoint_url == "embedded" or _same_endpoint(bucket.endpoint_url, own.endpoint_url)
+            if bucket.name == own.bucket and is_at_home:
+                raise ValueError(f"sources.buckets must not name {own.bucket!r}, the bucket of the archives")
+        return self
+
+    @model_validator(mode="after")
     def _one_job_fits(self) -> Settings:
         least = job_minimum_bytes(self.part_bytes)
         if self.memory.budget_bytes < least:
@@ -204,6 +292,10 @@ class Settings(Section):
     def part_bytes(self) -> int:
         """Size of the parts in use: as configured, or more where the largest job needs it."""
         return part_plan(self.storage.part_bytes, self.jobs.max_job_bytes)
+
+
+def _same_endpoint(one: str, other: str) -> bool:
+    return one.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 WINDOW_BYTES = 2 * MIB

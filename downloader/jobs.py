@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
+from downloader.s3url import SCHEME, is_s3
+
 FileId = int | str
 # Nearly every URL up to its query, told by one look: no userinfo, nothing that has to be taken apart.
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?:/[^?#]*|(?=[?#])|\Z)")
@@ -139,7 +141,10 @@ class FileError:
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What is known of one file; sizes in bytes, digests as lower-case hex."""
+    """What is known of one file; sizes in bytes, digests as lower-case hex.
+
+    `length_verified` is False where the source's answer ended by closing the connection, so that a cut would not show.
+    """
 
     index: int
     file_id: FileId
@@ -152,6 +157,7 @@ class FileResult:
     crc32: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     error: FileError | None = None
+    length_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +272,9 @@ def public_url(url: str) -> str:
     """The URL without userinfo, query and fragment: the only form that may be shown or logged."""
     if (plain := _PLAIN_URL.match(url)) is not None:
         return plain[0]
+    if is_s3(url):
+        bucket, slash, key = url[len(SCHEME) :].partition("/")
+        return f"{SCHEME}{bucket.rpartition('@')[2]}{slash}{key}"
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

@@ -10,7 +10,7 @@ r"""Names inside the archive: one rule that is safe on Windows, macOS and Linux,
 | CON, PRN, AUX, NUL, COM0-9, LPT0-9... | get a `_` in front, in any case and with any extension                      |
 | Unicode                               | NFC                                                                         |
 | a part over 150 characters or 255 bytes of UTF-8 | is cut between characters as people see them, its extension kept |
-| a path over 200 characters            | is cut in its file name first, then in its folders                          |
+| a path over 200 characters (of UTF-16) | is cut in its file name first, then in its folders                         |
 | nothing left                          | `download`                                                                  |
 
 Two names are the same if a file system without case and with any Unicode form would take them for the same. The
@@ -24,6 +24,7 @@ import unicodedata
 from urllib.parse import unquote_to_bytes
 
 from downloader.jobs import Source
+from downloader.s3url import is_s3
 
 FALLBACK_NAME = "download"
 COMPONENT_CHARACTERS = 150
@@ -36,9 +37,10 @@ _WANTED_MAX = 20_000
 _NUMBER_CHARACTERS = 12
 
 _SEPARATORS = re.compile(r"[/\\]")
+_BEYOND = "".join(chr(plane << 16 | end) for plane in range(1, 17) for end in (0xFFFE, 0xFFFF))  # noncharacters
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffc-\uffff\ufdd0-\ufdef\uff0f\uff3c"
-    '\ud800-\udfff<>:"|?*]'
+    f'{_BEYOND}\ud800-\udfff<>:"|?*]'
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
 _EXTENSION = re.compile(r"(?<=.)((?:\.tar)?\.[^.\s]{1,15})$", re.IGNORECASE | re.DOTALL)
@@ -70,7 +72,12 @@ def late_name(source: Source, filename: str | None) -> str:
 
 
 def url_name(url: str) -> str:
-    """The last path segment of `url`, decoded once; what it hides behind encoded slashes is not kept."""
+    """The last path segment of `url`, decoded once; what it hides behind encoded slashes is not kept.
+
+    The key of an `s3://` URL is what it is: nothing in it is encoded.
+    """
+    if is_s3(url):
+        return url.rpartition("/")[2].strip()
     path = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", url.strip()).partition("#")[0].partition("?")[0]
     decoded = unquote_to_bytes(path.rpartition("/")[2].encode("utf-8", "replace")).decode("utf-8", "replace")
     last = _SEPARATORS.split(decoded)[-1].strip()
@@ -108,23 +115,28 @@ def _fitted(parts: list[str]) -> str:
     """Join the parts within the limits; a folder's cut does not depend on the files in it."""
     *folders, name = parts
     path = "/".join(folders)
-    if len(path) > _FOLDERS_CHARACTERS or any(len(folder.encode()) > COMPONENT_BYTES for folder in folders):
+    if _length(path) > _FOLDERS_CHARACTERS or any(len(folder.encode()) > COMPONENT_BYTES for folder in folders):
         folders = folders[:_DEPTH_MAX]
         each = (_FOLDERS_CHARACTERS - len(folders) + 1) // len(folders)
         path = "/".join(shortened(folder, each, keep_extension=False) for folder in folders)
-    room = PATH_CHARACTERS - len(path) - 1 if path else PATH_CHARACTERS
+    room = PATH_CHARACTERS - _length(path) - 1 if path else PATH_CHARACTERS
     name = shortened(name, min(room, COMPONENT_CHARACTERS))
     return f"{path}/{name}" if path else name
 
 
+def _length(text: str) -> int:
+    """Characters as Windows counts them, in UTF-16: one beyond the basic plane, such as an emoji, is two."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+
+
 def shortened(part: str, characters: int, *, keep_extension: bool = True) -> str:
     """`part` cut to `characters` and to 255 bytes, its extension kept; always at least one character."""
-    if len(part) <= characters and (part.isascii() or len(part.encode()) <= COMPONENT_BYTES):
+    if _length(part) <= characters and (part.isascii() or len(part.encode()) <= COMPONENT_BYTES):
         return part
     stem, extension = split_extension(part) if keep_extension else (part, "")
-    if len(extension) >= characters:
+    if _length(extension) >= characters:
         stem, extension = part, ""
-    cut = _cut(stem, characters - len(extension), COMPONENT_BYTES - len(extension.encode()))
+    cut = _cut(stem, characters - _length(extension), COMPONENT_BYTES - len(extension.encode()))
     return (_trimmed(cut) or "_") + extension
 
 
@@ -136,6 +148,8 @@ def split_extension(name: str) -> tuple[str, str]:
 
 def _cut(text: str, characters: int, size_bytes: int) -> str:
     end = min(len(text), characters)
+    while end > 1 and _length(text[:end]) > characters:
+        end -= max(1, (_length(text[:end]) - characters) // 2)
     while end > 1 and len(text[:end].encode()) > size_bytes:
         end -= max(1, (len(text[:end].encode()) - size_bytes) // 4)
     border = end
@@ -204,12 +218,12 @@ class NameBook:
 
     def _free(self, prefix: str, name: str) -> str:
         """`prefix` + `name`, numbered until nothing has it; the counter goes on where it stopped."""
-        room = min(COMPONENT_CHARACTERS, PATH_CHARACTERS - len(prefix))
+        room = min(COMPONENT_CHARACTERS, PATH_CHARACTERS - _length(prefix))
         candidate = prefix + shortened(name, room)
         if same_key(candidate) not in self._taken:
             return candidate
         stem, extension = split_extension(name)
-        family = same_key(prefix + shortened(stem, room - len(extension) - _NUMBER_CHARACTERS) + extension)
+        family = same_key(prefix + shortened(stem, room - _length(extension) - _NUMBER_CHARACTERS) + extension)
         number = self._numbers.get(family, 1)
         while same_key(candidate) in self._taken:
             number += 1
@@ -221,6 +235,6 @@ class NameBook:
 def _numbered(stem: str, extension: str, number: int, room: int) -> str:
     suffix = f" ({number}){extension}"
     size_bytes = COMPONENT_BYTES - len(suffix.encode())
-    if len(stem) + len(suffix) > room or len(stem.encode()) > size_bytes:
-        stem = _trimmed(_cut(stem, room - len(suffix), size_bytes)) or "_"
+    if _length(stem) + _length(suffix) > room or len(stem.encode()) > size_bytes:
+        stem = _trimmed(_cut(stem, room - _length(suffix), size_bytes)) or "_"
     return stem + suffix

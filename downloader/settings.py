@@ -63,7 +63,16 @@ def show(settings: Settings) -> str:
     lines = []
     for name, section in sections(settings):
         lines.append(f"[{name}]")
-        lines += [f"{key} = {toml_value(_masked(getattr(section, key)))}" for key in type(section).model_fields]
+        tables = []
+        for key in type(section).model_fields:
+            value = getattr(section, key)
+            if not value or _table_model(type(section).model_fields[key]) is None:
+                lines.append(f"{key} = {toml_value(_masked(value))}")
+            else:
+                tables += [(f"{name}.{key}", row) for row in value]
+        for heading, row in tables:
+            lines += ["", f"[[{heading}]]"]
+            lines += [f"{key} = {toml_value(_masked(getattr(row, key)))}" for key in type(row).model_fields]
         lines.append("")
     return "\n".join(lines)
 
@@ -83,10 +92,31 @@ def reference() -> str:
     ]
     for name, section in sections(Settings()):
         lines += [*_comment((type(section).__doc__ or "").strip()), f"[{name}]"]
+        tables = []
         for key, field in type(section).model_fields.items():
-            lines += [*_comment(_described(field)), f"#{key} = {toml_value(getattr(section, key))}"]
-        lines.append("")
+            if (model := _table_model(field)) is not None:
+                tables += [*_comment(_described(field)), f"#[[{name}.{key}]]", *_example(model)]
+            else:
+                lines += [*_comment(_described(field)), f"#{key} = {toml_value(getattr(section, key))}"]
+        lines += [*tables, ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _example(model: type[BaseModel]) -> list[str]:
+    """One table of a list of tables: its keys with their descriptions and defaults, all commented out."""
+    lines = []
+    for key, field in model.model_fields.items():
+        value = toml_value("" if field.is_required() else field.default)
+        lines += [*_comment(_described(field)), f"#{key} = {value}"]
+    return lines
+
+
+def _table_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The section of which the field is a list; None for any other field."""
+    items = get_args(field.annotation)
+    if get_origin(field.annotation) is list and isinstance(items[0], type) and issubclass(items[0], BaseModel):
+        return items[0]
+    return None
 
 
 def _described(field: FieldInfo) -> str:
@@ -217,12 +247,16 @@ def _read(key: Key, text: str, place: str) -> Any:
     """A text from the environment or a flag as the value it stands for; lists are JSON or separated by commas."""
     if get_origin(_field(key).annotation) is not list:
         return text
-    if not text.lstrip().startswith("["):
+    if not text.lstrip().startswith("[") and _table_model(_field(key)) is None:
         return [item.strip() for item in text.split(",") if item.strip()]
     try:
         return from_json(text)
     except ValueError as error:
-        raise ConfigError(f'{_dotted(key)} ({place}): is not a list; write a,b or ["a", "b"]') from error
+        raise ConfigError(f"{_dotted(key)} ({place}): is not a list; {_list_remedy(key)}") from error
+
+
+def _list_remedy(key: Key) -> str:
+    return 'write a,b or ["a", "b"]' if _table_model(_field(key)) is None else 'write JSON: [{"name": "..."}]'
 
 
 def _checked(given: Mapping[Key, _Given]) -> Settings:
@@ -238,12 +272,17 @@ def _checked(given: Mapping[Key, _Given]) -> Settings:
 def _line(faults: list[ErrorDetails], given: Mapping[Key, _Given]) -> str:
     """The first key's faults as one line; the value itself is shown unless it is a secret."""
     where = tuple(str(part) for part in faults[0]["loc"][:2])
+    within = ".".join(str(part) for part in faults[0]["loc"][2:])
     says = " or ".join(_lowered(fault["msg"]) for fault in faults if tuple(map(str, fault["loc"][:2])) == where)
     if len(where) < 2:
         places = sorted({item.place for item in given.values()})
         return f"{where[0] if where else 'settings'} ({', '.join(places) or 'default'}): {says}"
     key = (where[0], where[1])
     place = given[key].place if key in given else "default"
+    if _table_model(_field(key)) is not None:  # what stands in a table may be a secret under a wrong name
+        return (
+            f"{_dotted(key)}{f'[{within}]' if within else ''} ({place}): {says}; see {DEFAULT_FILE} for what it takes"
+        )
     shown = "" if _is_secret(_field(key)) else f"; it is {_masked(_shortened(faults[0]['input']))!r}"
     return f"{_dotted(key)} ({place}): {says}{shown}; see {DEFAULT_FILE} for what it takes"
 

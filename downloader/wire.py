@@ -19,6 +19,7 @@ def file_to_wire(file: FileResult) -> dict[str, Any]:
         "contentType": file.content_type,
         "sha256": file.sha256,
         "crc32": file.crc32,
+        "lengthVerified": file.length_verified,
         "metadata": file.metadata or None,
         "error": {"code": file.error.code, "message": file.error.message} if file.error else None,
     }

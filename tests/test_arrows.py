@@ -12,7 +12,7 @@ import pytest
 import downloader
 
 HOUSE = Path(downloader.__file__).parent
-WORDS = frozenset({"config", "errors", "events", "jobs", "names", "wire"})
+WORDS = frozenset({"config", "errors", "events", "jobs", "names", "s3url", "wire"})
 DOOR = frozenset(
     {
         "",

@@ -150,6 +150,32 @@ async def test_body_that_ends_by_closing_is_taken_but_not_verified() -> None:
     assert sink.offers[0].length_verified is False  # type: ignore[attr-defined]
 
 
+async def test_reset_is_not_the_end_of_a_body_without_a_length() -> None:
+    """A body that only ends with its connection is whole when the server closed that, and cut when it broke."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\n\r\n" + BODY[: 100_000 if exchange.number == 1 else None])
+        if exchange.number == 1:
+            await arrived.wait()
+            exchange.reset()
+        else:
+            exchange.hang_up()
+
+    arrived = asyncio.Event()
+    sink = Bin()
+    taken = sink.write
+
+    async def write(chunk: bytes) -> None:
+        await taken(chunk)
+        if sink.position == 100_000:
+            arrived.set()
+
+    sink.write = write  # type: ignore[method-assign]
+    _, origin = await get(script, sink=sink)
+    assert sink.data == BODY
+    assert len(origin.exchanges) == 2
+
+
 async def test_only_one_get_is_sent() -> None:
     """One-time links: no HEAD, no probe."""
 
@@ -283,6 +309,39 @@ async def test_full_answer_after_a_cut_is_never_appended(cut_at: int) -> None:
     sink, origin = await get(cut_then(lambda e: e.answer("200 OK", {}, BODY), {}, cut_at))
     assert sink.data == BODY
     assert all(exchange.header("Range") is None for exchange in origin.exchanges)
+
+
+CHUNKED = {"ETag": '"one"', "Transfer-Encoding": "chunked", "Content-Length": ""}
+
+
+def chunked(data: bytes) -> bytes:
+    """One chunk and the end."""
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize("how", ["200 that is shorter", "206 that names no total"])
+async def test_file_of_unknown_length_is_never_cut_by_its_second_answer(how: str) -> None:
+    """A chunked file is cut; the same version then comes shorter, or from the middle to an end that nobody names."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.number == 1:
+            await exchange.answer("200 OK", CHUNKED, b"%x\r\n%b\r\n" % (80_000, BODY[:80_000]))
+            exchange.hang_up()
+        elif exchange.header("Range") and "206" in how:
+            placed = CHUNKED | {"Content-Range": "bytes 80000-99999/*"}
+            await exchange.answer("206 Partial Content", placed, chunked(BODY[80_000:100_000]))
+        elif exchange.header("Range"):
+            await exchange.answer("200 OK", CHUNKED, chunked(BODY[:70_000]))
+        else:
+            await exchange.answer("200 OK", CHUNKED, chunked(BODY))
+
+    sink = Bin()
+    try:
+        await get(script, sink=sink)
+    except SourceError as error:
+        assert error.code == "truncated"
+    else:
+        assert sink.data == BODY
 
 
 async def test_changed_file_is_version_two_entirely() -> None:

@@ -14,11 +14,13 @@ import pytest
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from pydantic import SecretStr
 from yarl import URL
 
 from downloader.config import StorageSettings
-from downloader.work.links import Keys, LinkSigner, content_disposition
+from downloader.work.links import LinkSigner, content_disposition
 from downloader.work.partbody import PartBody
+from downloader.work.signing import KeyRing, Keys
 from downloader.work.storage import Storage
 from tests.servers import start_weed
 
@@ -47,7 +49,7 @@ def settings(**more: Any) -> StorageSettings:
 
 
 def signer(ttl_s: int = 3600, keys: Keys | None = None, **more: Any) -> LinkSigner:
-    return LinkSigner(settings(**more), ttl_s, keys or Keys("AKID", "secret"))
+    return LinkSigner(settings(**more), ttl_s, KeyRing(keys or Keys("AKID", "secret")))
 
 
 def test_every_read_within_a_window_gives_the_same_link() -> None:
@@ -142,9 +144,9 @@ def test_keys_of_the_environment_are_used_when_none_are_set(monkeypatch: pytest.
         monkeypatch.setenv(f"AWS_{name}", value)
 
     async def story() -> None:
-        async with LinkSigner.open(settings(), 3600) as made:
-            assert made.keys == Keys("ENVKEY", "s3cr3t", "tok", None)
-            assert "s3cr3t" not in repr(made.keys)
+        async with KeyRing.open("storage", "", SecretStr("")) as ring, LinkSigner.open(settings(), 3600) as made:
+            assert ring.keys == Keys("ENVKEY", "s3cr3t", "tok", None)
+            assert "s3cr3t" not in repr(ring.keys)
             assert "ENVKEY%2F" in made.sign("k", "a.zip", None, NOW).url
 
     asyncio.run(story())

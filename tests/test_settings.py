@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def test_show_is_toml_that_loads_again_without_secrets() -> None:
     flags = {
         "storage.secret_access_key": "hunter2",
         "redis.url": "rediss://worker:hunter2@redis.example:6380/1",
-        "sources.deny_hosts": 'a"b,c\\d',
+        "server.cors_origins": 'a"b,c\\d',
         "access.open": "false",
     }
     settings = load(None, flags, {})
@@ -178,7 +178,7 @@ def test_show_is_toml_that_loads_again_without_secrets() -> None:
     assert "rediss://worker:" in text
     assert "@redis.example:6380/1" in text
     again = tomllib.loads(text)
-    assert again["sources"]["deny_hosts"] == ['a"b', "c\\d"]
+    assert again["server"]["cors_origins"] == ['a"b', "c\\d"]
     masked: dict[str, Any] = {"redis": {"url"}, "storage": {"secret_access_key"}}
     for name, section in sections(settings):
         hidden = masked.get(name, set())
@@ -198,11 +198,22 @@ def test_config_toml_loads_as_the_defaults(tmp_path: Path) -> None:
     lines = reference().splitlines()
     uncommented = tmp_path / "all.toml"
     uncommented.write_text(
-        "\n".join(line.removeprefix("#") for line in lines if not line.startswith("# ") and line != "#")
+        "\n".join(
+            line.removeprefix("#") for line in _without_tables(lines) if not line.startswith("# ") and line != "#"
+        )
     )
     assert load(uncommented, {}, {}) == Settings()
-    keys = sum(len(type(section).model_fields) for _, section in sections(Settings()))
+    keys = sum(len(type(section).model_fields) for _, section in sections(Settings())) - 1  # the list of tables
     assert sum(len(table) for table in tomllib.loads(uncommented.read_text()).values()) == keys
+
+
+def _without_tables(lines: list[str]) -> Iterator[str]:
+    """Leave out the examples of tables, which name nothing that is there."""
+    in_table = False
+    for line in lines:
+        in_table = line.startswith("#[[") or (in_table and bool(line))
+        if not in_table:
+            yield line
 
 
 def test_every_key_is_described() -> None:

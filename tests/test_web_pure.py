@@ -26,7 +26,7 @@ NOW_S = 1_800_000_000.0
 
 
 def wish(raw: Any, **settings: Any) -> Wish:
-    return read_wish(raw, Settings.model_validate(settings) if settings else SETTINGS)
+    return read_wish(raw, Settings.model_validate(settings) if settings else SETTINGS, "public")
 
 
 def faults(raw: Any, **settings: Any) -> dict[str, str]:

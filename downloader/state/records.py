@@ -62,6 +62,8 @@ def file_to_json(file: FileResult) -> bytes:
             known[name] = value
     if file.size == 0:
         known["size"] = 0
+    if file.length_verified is not None:
+        known["length_verified"] = file.length_verified
     if file.error:
         known["error"] = [file.error.code, file.error.message]
     return to_json(known)

@@ -18,9 +18,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from downloader.config import Settings
+from downloader.config import Settings, SourcesSettings
 from downloader.errors import Fault, InvalidRequest
 from downloader.jobs import Checksum, FileId, JobRequest, Options, Source
+from downloader.s3url import S3Url, is_s3
 from downloader.web import fields
 from downloader.web.faults import faults_of, pointer_to
 
@@ -88,8 +89,8 @@ class Wish:
     total_file_ids: int
 
 
-def read_wish(raw: Any, settings: Settings) -> Wish:
-    """Check a parsed body and turn it into a wish; InvalidRequest names every fault."""
+def read_wish(raw: Any, settings: Settings, tenant: str) -> Wish:
+    """Check the tenant's parsed body and turn it into a wish; InvalidRequest names every fault."""
     if not isinstance(raw, dict):
         raise InvalidRequest((Fault("", "the body must be a JSON object"),))
     _refuse_too_many(raw, settings.jobs.max_files)
@@ -99,6 +100,7 @@ def read_wish(raw: Any, settings: Settings) -> Wish:
         raise InvalidRequest(faults_of(error, raw, InitiateBody)) from error
     faults = [*_not_offered(body, raw), *_form_faults(body)]
     sources = () if faults else _sources(body, settings, faults)
+    faults += _bucket_faults(body, sources, settings.sources, tenant)
     if faults:
         raise InvalidRequest(tuple(faults))
     options = Options(
@@ -190,6 +192,24 @@ def _full_form(files: list[FileBody], max_file_bytes: int, faults: list[Fault]) 
         )
         for index, file in enumerate(files)
     )
+
+
+def _bucket_faults(
+    body: InitiateBody, sources: tuple[Source, ...], settings: SourcesSettings, tenant: str
+) -> list[Fault]:
+    """What keeps an `s3://` source from being read; the bucket of another tenant is one that is not there."""
+    faults = []
+    for source in sources:
+        if not is_s3(source.url):
+            continue
+        place = f"/files/{source.index}" if body.files is not None else f"/source_urls/{source.index}"
+        bucket = S3Url.parse(source.url).bucket
+        if settings.bucket(bucket, tenant) is None:
+            pointer = f"{place}/url" if body.files is not None else place
+            faults.append(Fault(pointer, f"names bucket {bucket!r}, which is not among this service's sources.buckets"))
+        if source.headers:
+            faults.append(Fault(f"{place}/headers", "cannot be sent to a bucket; leave them out for s3:// sources"))
+    return faults
 
 
 def _by_template(name: str, ids: list[FileId], template: str, faults: list[Fault]) -> tuple[Source, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from downloader.jobs import Checksum, FileId
+from downloader.s3url import S3Url, is_s3
 
 URL_CHARS = 8192
 NAME_CHARS = 1024
@@ -62,7 +63,7 @@ def file_id(value: Any) -> FileId:
 
 
 def source_url(value: str) -> str:
-    """Where a file lies: http or https with a host; kept letter for letter, since it may be signed."""
+    """Where a file lies: http or https with a host, or s3; kept letter for letter, since it may be signed."""
     if len(value) > URL_CHARS:
         raise ValueError(f"must have at most {URL_CHARS} characters")
     if _CONTROL.search(value):
@@ -71,9 +72,10 @@ def source_url(value: str) -> str:
         return value
     scheme = value.partition(":")[0].lower()
     if scheme == "s3":
-        raise ValueError("s3:// is not offered by this version; use an https:// link")
+        S3Url.parse(value)
+        return value
     if scheme not in ("http", "https"):
-        raise ValueError("must be an absolute URL that starts with http:// or https://")
+        raise ValueError("must be an absolute URL that starts with http://, https:// or s3://")
     try:
         parts = urlsplit(value)
         named = parts.hostname and parts.port != 0
@@ -89,10 +91,14 @@ def _lower_first(text: str) -> str:
 
 
 def expanded(template: str, value: FileId) -> str:
-    """The URL that `sources.url_template` makes of a file id; the id is always one plain piece of it."""
+    """The URL that `sources.url_template` makes of a file id.
+
+    The id is one plain piece of an http URL; in a bucket it may name folders, but none above the template's.
+    """
     if value in (".", ".."):
         raise ValueError("must not be '.' or '..'")
-    return source_url(template.replace("{file_id}", quote(str(value), safe="")))
+    piece = str(value) if is_s3(template) else quote(str(value), safe="")  # an object's key is never encoded
+    return source_url(template.replace("{file_id}", piece))
 
 
 def file_name(value: str) -> str:

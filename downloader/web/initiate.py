@@ -25,7 +25,7 @@ async def initiate(request: web.Request) -> web.Response:
     """Take a job in; 202 with where to follow it. A repeat under the same idempotency key gives the same answer."""
     headers.idempotency_key(request.headers)  # refused before the body is read
     settings = request.app[PARTS].settings
-    wish, digest = await read_json(request, lambda raw: _understood(raw, settings))
+    wish, digest = await read_json(request, lambda raw: _understood(raw, settings, request[TENANT]))
     return await take_in(request, wish.request, wish.total_file_ids, digest)
 
 
@@ -46,8 +46,8 @@ async def take_in(request: web.Request, asked: JobRequest, total_file_ids: int, 
     return _accepted(enqueued)
 
 
-def _understood(raw: Any, settings: Settings) -> tuple[Wish, bytes]:
-    wish = read_wish(raw, settings)
+def _understood(raw: Any, settings: Settings, tenant: str) -> tuple[Wish, bytes]:
+    wish = read_wish(raw, settings, tenant)
     return wish, fingerprint(wish)
 
 

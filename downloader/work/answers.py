@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from multidict import MultiMapping
+
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\s*", re.IGNORECASE)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
@@ -79,13 +81,23 @@ def media_type(text: str | None) -> str | None:
     return bare if _MEDIA_TYPE.fullmatch(bare) else None
 
 
-def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
+def codings(headers: MultiMapping[str]) -> tuple[str, ...]:
     """The content codings of an answer, in the order they were applied; misused values that mean none are left out."""
-    text = headers.get("Content-Encoding")
-    if not text:
+    if "Content-Encoding" not in headers:
         return ()
-    names = (name.strip().lower() for name in text.split(","))
+    names = (name.strip().lower() for line in headers.getall("Content-Encoding") for name in line.split(","))
     return tuple(name.removeprefix("x-") for name in names if name not in _NO_CODING)
+
+
+def is_framed_plainly(headers: MultiMapping[str]) -> bool:
+    """Whether the body is framed by its length, by chunks or by the end of the connection, and coded no further.
+
+    We ask for no transfer coding (no TE, RFC 9110, 10.1.4), and the client library ignores all but `chunked`.
+    """
+    if "Transfer-Encoding" not in headers:
+        return True
+    names = [name.strip().lower() for line in headers.getall("Transfer-Encoding") for name in line.split(",")]
+    return [name for name in names if name not in ("", "identity")] in ([], ["chunked"])
 
 
 # Servers put charsets and S3's own framing here; none of these changes the bytes.

@@ -20,11 +20,26 @@ class Dial:
     dialled: bool = False
     blocked: bool = False
     connected: bool = False
+    closed: asyncio.Future[None] | None = None
 
-    def connection_made(self) -> None:
-        """Start the clock for the answer's head: connecting had its own."""
+    def connection_made(self, closed: asyncio.Future[None] | None) -> None:
+        """Start the clock for the answer's head: connecting had its own. `closed` ends with the connection."""
         self.connected = True
+        self.closed = closed
+        if closed is not None:  # somebody must look at its exception; a pooled connection comes by many times
+            closed.remove_done_callback(_heard)
+            closed.add_done_callback(_heard)
         self.answer_limit.reschedule(asyncio.get_running_loop().time() + self.answer_timeout_s)
+
+
+def _heard(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
+
+
+def was_broken(closed: asyncio.Future[None] | None) -> bool:
+    """Whether the connection ended by a reset or another fault, and not because its server closed it."""
+    return closed is not None and closed.done() and (closed.cancelled() or closed.exception() is not None)
 
 
 _DIAL: ContextVar[Dial] = ContextVar("dial")

@@ -19,9 +19,10 @@ import structlog
 from downloader.config import SourcesSettings
 from downloader.errors import SourceError
 from downloader.jobs import Source, public_url
+from downloader.work.buckets import Buckets
 from downloader.work.connector import Lookup, ThreadedLookup, open_session, system_lookup, tls_context
-from downloader.work.guard import Guard
-from downloader.work.redirects import Client
+from downloader.work.guard import EVERYWHERE, Guard
+from downloader.work.redirects import Client, Sessions
 from downloader.work.threads import Threads
 from downloader.work.transfer import Offer, Sink, SinkRefusedError, Transfer
 
@@ -69,12 +70,17 @@ class Fetcher:
         guard = Guard(settings.allow_networks)
         tls = outside.tls or tls_context()
         lookup = ThreadedLookup(threads.lookup, outside.lookup, settings.connect_timeout_s)
-        async with open_session(settings, guard, lookup, outside.names_ttl_s, tls) as session:
-            yield cls(settings, threads, Client(settings, session, guard), outside)
+        async with (
+            Buckets.open(settings.buckets) as buckets,
+            open_session(settings, guard, lookup, outside.names_ttl_s, tls) as guarded,
+            open_session(settings, Guard(EVERYWHERE), lookup, outside.names_ttl_s, tls) as trusted,
+        ):
+            client = Client(settings, Sessions(guarded, trusted), guard, buckets)
+            yield cls(settings, threads, client, outside)
 
-    async def fetch(self, source: Source, sink: Sink) -> None:
-        """Bring the whole of `source` into `sink`; raises SourceError, its own or the sink's."""
-        transfer = Transfer(source, sink, self._client, self._settings, self._threads)
+    async def fetch(self, source: Source, sink: Sink, tenant: str = "") -> None:
+        """Bring the whole of `source` into `sink` for `tenant`; raises SourceError, its own or the sink's."""
+        transfer = Transfer(source, sink, self._client, self._settings, self._threads, tenant)
         failures = held_up = 0
         while True:
             try:

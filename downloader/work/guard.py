@@ -96,6 +96,10 @@ def is_public(address: Address) -> bool:
     return address in _PUBLIC_IPV6 and not any(address in network for network in _REFUSED_IPV6)
 
 
+# For hosts that the operator has named himself.
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+
+
 class BlockedAddressError(OSError):
     """The address may not be dialled; raised inside the connector, so it must be an OSError."""
 

@@ -32,6 +32,7 @@ class Arriving:
     content_type: str | None = None
     mtime: datetime | None = None
     length: int | None = None
+    length_verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

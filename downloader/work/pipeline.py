@@ -245,7 +245,7 @@ class _Run:
             named=lambda offer: self._arrives(source, entry, offer, inspected),
         )
         try:
-            await self._pipeline.fetcher.fetch(source, intake)
+            await self._pipeline.fetcher.fetch(source, intake, self._claim.tenant)
             inspected.set_result(await intake.finish())
         except SourceError as error:
             self._missing(source, entry, error)
@@ -268,6 +268,7 @@ class _Run:
         if file is None:
             file = self._arriving[source.index] = Arriving(entry, name or late_name(source, offer.filename), inspected)
         file.content_type, file.mtime, file.length = offer.content_type, self._time(offer), offer.length
+        file.length_verified = offer.length_verified
         return name
 
     def _time(self, offer: Offer) -> datetime:
@@ -307,11 +308,12 @@ class _Run:
             except SourceError as error:
                 self._give_up(entry.index, error)
             else:
-                self._packed(entry.index, file.name, packed)
+                self._packed(file, packed)
             finally:
                 entry.close()
 
-    def _packed(self, index: int, name: str, packed: Packed) -> None:
+    def _packed(self, file: Arriving, packed: Packed) -> None:
+        index, name = file.entry.index, file.name
         source, inspection = self._request.sources[index], packed.inspection
         result = FileResult(
             index,
@@ -324,6 +326,7 @@ class _Run:
             inspection.sha256,
             f"{inspection.crc32:08x}",
             inspection.metadata,
+            length_verified=file.length_verified,
         )
         del self._arriving[index]
         self._results[index] = result

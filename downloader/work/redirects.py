@@ -15,7 +15,9 @@ import aiohttp
 from downloader.config import SourcesSettings
 from downloader.errors import SourceError
 from downloader.jobs import Source
+from downloader.s3url import is_s3
 from downloader.work import faults
+from downloader.work.buckets import Buckets
 from downloader.work.credentials import Credentials
 from downloader.work.dial import begin_dial
 from downloader.work.guard import Guard
@@ -29,36 +31,54 @@ _STALE_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that is no redirect: its head is read, its body waits; `target` is where it came from."""
+    """An answer that is no redirect: its head is read, its body waits; `target` is where it came from.
+
+    `closed` ends with the connection, and with an exception if that was broken.
+    """
 
     response: aiohttp.ClientResponse
     target: Target
+    closed: asyncio.Future[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Two clients that share no connection: one that is guarded, one for endpoints that the operator configured."""
+
+    guarded: aiohttp.ClientSession
+    trusted: aiohttp.ClientSession
 
 
 class Client:
     """Asks sources, politely and only those that may be asked."""
 
-    def __init__(self, settings: SourcesSettings, session: aiohttp.ClientSession, guard: Guard) -> None:
-        self._session = session
+    def __init__(self, settings: SourcesSettings, sessions: Sessions, guard: Guard, buckets: Buckets) -> None:
+        self._sessions = sessions
         self._guard = guard
+        self._buckets = buckets
         self._rules = HostRules(settings.allow_hosts, settings.deny_hosts)
         self._gate = HostGate(settings.per_host)
         self._max_redirects = settings.max_redirects
         self._answer_timeout_s = settings.idle_timeout_s
 
     @asynccontextmanager
-    async def answer(self, source: Source, conditions: tuple[tuple[str, str], ...]) -> AsyncIterator[Reply]:
+    async def answer(
+        self, source: Source, conditions: tuple[tuple[str, str], ...], tenant: str
+    ) -> AsyncIterator[Reply]:
         """Yield the answer to `source`, its host's slot held until it is done with; raises SourceError."""
-        target = parse(source.url)
+        in_bucket = is_s3(source.url)
+        target = self._buckets.target(source.url, tenant) if in_bucket else parse(source.url)
+        session = self._sessions.trusted if in_bucket else self._sessions.guarded
         credentials = Credentials(source.headers, target)
         for _ in range(self._max_redirects + 1):
-            self._judge(target)
+            if session is self._sessions.guarded:
+                self._judge(target)
             host, response = target.host, None
             await self._gate.enter(host)
             try:
-                response = await self._ask(target, credentials, conditions)
+                response, closed = await self._ask(session, target, credentials, conditions)
                 if response.status not in _REDIRECTS:
-                    yield Reply(response, target)
+                    yield Reply(response, target, closed)
                     return
                 credentials.received(response, target)
                 target = _next(response, target)
@@ -67,6 +87,7 @@ class Client:
                     response.close()  # a body that was read to its end has given its connection back before
                 self._gate.leave(host)
             credentials.moved_to(target)
+            session = self._sessions.guarded  # only the bucket's own endpoint is the operator's word
         raise SourceError("too_many_redirects", f"the source redirects more than {self._max_redirects} times")
 
     def _judge(self, target: Target) -> None:
@@ -76,15 +97,20 @@ class Client:
             raise faults.blocked_address()
 
     async def _ask(
-        self, target: Target, credentials: Credentials, conditions: tuple[tuple[str, str], ...]
-    ) -> aiohttp.ClientResponse:
+        self,
+        session: aiohttp.ClientSession,
+        target: Target,
+        credentials: Credentials,
+        conditions: tuple[tuple[str, str], ...],
+    ) -> tuple[aiohttp.ClientResponse, asyncio.Future[None] | None]:
         headers = credentials.headers_for(target, conditions)
         url = target.wire_url()
         for _ in range(_STALE_MAX):
             try:
                 async with asyncio.timeout(None) as limit:
                     dial = begin_dial(limit, self._answer_timeout_s)
-                    return await self._session.get(url, headers=headers, allow_redirects=False)
+                    response = await session.get(url, headers=headers, allow_redirects=False)
+                    return response, dial.closed
             except faults.CLIENT_ERRORS as error:
                 fault = faults.request_fault(error, dial)
             # A pooled connection that its server has just closed says nothing about the source.

@@ -27,10 +27,12 @@ from downloader.work.answers import (
     codings,
     content_range,
     http_date,
+    is_framed_plainly,
     media_type,
     retry_after_s,
     version,
 )
+from downloader.work.dial import was_broken
 from downloader.work.pace import Pace
 from downloader.work.redirects import Client, Reply
 from downloader.work.threads import Threads, off_loop
@@ -84,8 +86,11 @@ class SinkRefusedError(Exception):
 class Transfer:
     """The state of one file's fetch between attempts."""
 
-    def __init__(self, source: Source, sink: Sink, client: Client, settings: SourcesSettings, threads: Threads) -> None:
+    def __init__(
+        self, source: Source, sink: Sink, client: Client, settings: SourcesSettings, threads: Threads, tenant: str
+    ) -> None:
         self._source = source
+        self._tenant = tenant
         self._sink = sink
         self._client = client
         self._settings = settings
@@ -98,7 +103,7 @@ class Transfer:
         """Ask once and take what comes; returns when the sink has the whole file."""
         self.held_up_s = 0.0
         before = self._version_held()
-        async with self._client.answer(self._source, self._conditions(before)) as reply:
+        async with self._client.answer(self._source, self._conditions(before), self._tenant) as reply:
             await self._take(reply, before)
 
     def _version_held(self) -> Version | None:
@@ -119,26 +124,33 @@ class Transfer:
         if before is None:
             await self._take_whole(reply)
         elif response.status == _PARTIAL:
-            await self._continue(response, before)
+            await self._continue(reply, before)
         elif response.status == _RANGE_NOT_SATISFIABLE:
             self._held = None
             raise SourceChangedError
         elif response.status == _OK and _is_same(response, before, body_length(response.headers)):
-            await self._pump(response, before.total, None, skip=self._sink.position)
+            await self._pump(reply, before.total, None, skip=self._sink.position)
         else:
             await self._take_whole(reply)
 
-    async def _continue(self, response: ClientResponse, before: Version) -> None:
+    async def _continue(self, reply: Reply, before: Version) -> None:
         """Take a 206 that begins where we stopped, of the same version; else the next attempt starts anew."""
+        response = reply.response
         span = content_range(response.headers.get("Content-Range"))
         if span is None or span.first != self._sink.position or not _is_same(response, before, span.total):
             self._held = None
             raise SourceChangedError
-        await self._pump(response, before.total, None)
+        total = span.total if before.total is None else before.total
+        if total is None:  # nobody says where the whole ends
+            self._held = None
+            raise SourceChangedError
+        await self._pump(reply, total, None)
 
     async def _take_whole(self, reply: Reply) -> None:
         response = reply.response
         _check_status(response)
+        if not is_framed_plainly(response.headers):
+            raise coding.bad_encoding("was not asked for")
         self._held = None
         layers = codings(response.headers)
         wire_length = body_length(response.headers)
@@ -151,7 +163,7 @@ class Transfer:
         await self._open(_offer(response, name, length))
         if not response.headers.get("Content-Encoding"):
             self._held = (response.headers, wire_length)
-        await self._pump(response, length, decoder, start=start)
+        await self._pump(reply, length, decoder, start=start)
 
     async def _uncover(self, reply: Reply, layers: tuple[str, ...], name: str | None) -> tuple[bytes, tuple[str, ...]]:
         """Find out whether the coded form is the file; returns the bytes read to know, and the layer to take off."""
@@ -185,7 +197,7 @@ class Transfer:
 
     async def _pump(
         self,
-        response: ClientResponse,
+        reply: Reply,
         length: int | None,
         decoder: coding.Decoder | None,
         *,
@@ -193,7 +205,7 @@ class Transfer:
         start: bytes = b"",
     ) -> None:
         """Move the body into the sink and check that it is all there."""
-        content = response.content
+        content = reply.response.content
         pace = Pace(self._settings.min_bytes_per_s, self._settings.idle_timeout_s)
         chunk, taken = start, len(start)
         while chunk or not content.at_eof():
@@ -208,7 +220,9 @@ class Transfer:
                 await self._held_up(self._sink.write(chunk))
             chunk = b""
         is_short = length is not None and self._sink.position != length
-        if is_short or (decoder is not None and taken and not decoder.is_complete):
+        # aiohttp takes the end of the connection for the end of a body that announces none, however it came about.
+        is_short = is_short or (not _tells_its_end(reply.response) and was_broken(reply.closed))
+        if skip or is_short or (decoder is not None and taken and not decoder.is_complete):
             raise faults.truncated(self._sink.position, length)
 
     async def _read(self, content: StreamReader, length: int | None, taken: int, pace: Pace) -> bytes:
@@ -280,8 +294,13 @@ def _offer(response: ClientResponse, name: str | None, length: int | None) -> Of
         media_type(headers.get("Content-Type")),
         name,
         http_date(headers.get("Last-Modified")),
-        length_verified="Content-Length" in headers or "Transfer-Encoding" in headers,
+        length_verified=_tells_its_end(response),
     )
+
+
+def _tells_its_end(response: ClientResponse) -> bool:
+    """Whether a body that was cut can be told from a whole one."""
+    return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 
 
 def _last_segment(path: str) -> str:

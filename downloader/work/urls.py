@@ -95,8 +95,6 @@ def _split_scheme(text: str) -> tuple[str, str]:
     if match is None:
         raise SourceError("bad_scheme", "the URL must begin with http:// or https://")
     scheme = match[1].lower()
-    if scheme == "s3":
-        raise SourceError("bad_scheme", "s3:// sources are not supported; use an http(s) link to the object")
     if scheme not in _DEFAULT_PORTS:
         raise SourceError("bad_scheme", "only http:// and https:// URLs are fetched")
     return scheme, text[match.end() :]
