@@ -95,7 +95,8 @@ class GuardedConnector(aiohttp.TCPConnector):
         dial = current_dial()
         dial.connected = False  # aiohttp asks once more by itself when a pooled connection turns out to be dead
         connection = await super().connect(req, traces, timeout)
-        dial.connection_made(connection.protocol.closed if connection.protocol else None)
+        protocol = connection.protocol
+        dial.connection_made(None if protocol is None else protocol.closed)
         return connection
 
 
