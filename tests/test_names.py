@@ -283,6 +283,15 @@ def test_explicit_names_win_and_late_ones_come_last() -> None:
         ("attachment; filename=caf\udce9.txt", "café.txt"),
         ("attachment; filename=a.txt; filename=b.txt", "a.txt"),
         ('attachment; filename="unclosed.txt', "unclosed.txt"),
+        ('attachment; name="a; filename=evil.txt"; filename=good.txt', "good.txt"),
+        ('attachment; name="a\\"; filename=evil.txt"; filename=good.txt', "good.txt"),
+        ("attachment; xfilename=evil.txt; filename=good.txt", "good.txt"),
+        ("attachment; filename*0=long-; filename*1=name.txt", "long-name.txt"),
+        ("attachment; filename*1*=%AC.txt; filename*0*=UTF-8''%E2%82", "€.txt"),
+        ("attachment; filename*1=b; filename=a.txt", "a.txt"),
+        ('attachment; filename="=?UTF-8?B?4oKsLnR4dA==?="', "€.txt"),
+        ("attachment; filename==?utf-8?Q?=E2=82=AC.txt?=", "€.txt"),
+        ('attachment; filename="=?nonsense?B?4oKs?="', "=?nonsense?B?4oKs?="),
     ],
 )
 def test_content_dispositions(header: str | None, name: str | None) -> None:

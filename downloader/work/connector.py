@@ -95,6 +95,10 @@ class GuardedConnector(aiohttp.TCPConnector):
         dial = current_dial()
         dial.connected = False  # aiohttp asks once more by itself when a pooled connection turns out to be dead
         connection = await super().connect(req, traces, timeout)
+        # What came over a pooled connection that nobody had asked for would be taken for the answer (RFC 9112, 9.5).
+        while not dial.dialled and connection.protocol is not None and connection.protocol.should_close:
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
         dial.connection_made(None if protocol is None else protocol.closed)
         return connection

@@ -8,8 +8,14 @@ Cookies that the sources set live for one redirect chain and are shared with nob
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from email.message import Message
+from http.client import HTTPResponse
+from http.cookiejar import CookieJar
+from types import SimpleNamespace
+from typing import cast
+from urllib.request import Request
 
-import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 
 from downloader.errors import SourceError
@@ -59,7 +65,7 @@ class Credentials:
         self._headers = checked_headers(headers) if headers else ()
         self._origin = target.origin
         self._authorization = target.authorization
-        self._cookies: aiohttp.CookieJar | None = None
+        self._cookies: CookieJar | None = None
 
     def moved_to(self, target: Target) -> None:
         """Follow the chain to `target`, dropping at another origin what belonged to the last one."""
@@ -70,14 +76,14 @@ class Credentials:
         self._authorization = target.authorization
         self._headers = tuple((name, value) for name, value in self._headers if name.lower() in _KEPT_ACROSS_ORIGINS)
 
-    def received(self, response: aiohttp.ClientResponse, target: Target) -> None:
+    def received(self, headers: MultiMapping[str], target: Target) -> None:
         """Take the cookies that a redirect sets."""
-        lines = response.headers.getall("Set-Cookie", [])
+        lines = headers.getall("Set-Cookie", [])
         if not lines:
             return
         if self._cookies is None:
-            self._cookies = aiohttp.CookieJar(unsafe=True)
-        self._cookies.update_cookies_from_headers(lines, target.wire_url())
+            self._cookies = CookieJar()
+        self._cookies.extract_cookies(_answer(lines), _asked(target))
 
     def headers_for(self, target: Target, conditions: tuple[tuple[str, str], ...]) -> MultiMapping[str]:
         """Everything to send to `target`; `conditions` are Range and If-Range."""
@@ -98,5 +104,19 @@ class Credentials:
     def _cookie_line(self, target: Target) -> str:
         if self._cookies is None:
             return ""
-        found = self._cookies.filter_cookies(target.wire_url())
-        return "; ".join(f"{name}={morsel.coded_value}" for name, morsel in found.items())
+        request = _asked(target)
+        self._cookies.add_cookie_header(request)
+        return request.get_header("Cookie", "")
+
+
+def _answer(lines: Sequence[str]) -> HTTPResponse:
+    """As much of an answer as the standard library's jar looks at; aiohttp's own jar quotes what it sends back."""
+    message = Message()
+    for line in lines:
+        message["Set-Cookie"] = line
+    return cast("HTTPResponse", SimpleNamespace(info=lambda: message))
+
+
+def _asked(target: Target) -> Request:
+    """As much of a request as the jar looks at; it is never sent."""
+    return Request(str(target.wire_url()))  # noqa: S310

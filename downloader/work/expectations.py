@@ -6,6 +6,9 @@ Content-Disposition. Without one, and where the extension is a page's or a scrip
 counts as a page when it begins like one, or when it is declared as HTML and its bytes prove nothing else; only a text
 file (.csv, .txt, ...) that a careless server declares as HTML passes if no tag is in it.
 
+**A report instead of a file** (JSON or XML, as services answer when something went wrong) fails as `type_mismatch` when
+the extension is that of a type whose files always begin with a signature, and no `contentType` says otherwise.
+
 **Another type** than the request's `contentType` fails as `type_mismatch`: when the bytes prove another one, when they
 ought to prove the expected one and do not, or when they prove nothing and the source itself declares another one.
 Containers count as what they hold (a .docx is a ZIP), and spellings of one type are equal.
@@ -19,8 +22,9 @@ from downloader.errors import SourceError
 from downloader.jobs import Source
 from downloader.names import url_name
 from downloader.work import sniff
+from downloader.work.pages import begins_like_a_page, begins_like_a_report
 
-_EXTENSION = re.compile(r"\.([a-z0-9]{1,8})$")
+_EXTENSION = re.compile(r"\.([a-z0-9]{1,16})$")
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 # Pages, scripts that may answer with anything, and sources that hold HTML by nature.
 _MAY_BE_HTML = frozenset(
@@ -37,6 +41,9 @@ _SPELLINGS = {
     "image/pjpeg": "image/jpeg",
     "image/x-png": "image/png",
     "image/x-icon": "image/vnd.microsoft.icon",
+    "image/x-bmp": "image/bmp",
+    "image/x-ms-bmp": "image/bmp",
+    "image/svg": "image/svg+xml",
     "application/x-pdf": "application/pdf",
     "application/x-zip": "application/zip",
     "application/x-zip-compressed": "application/zip",
@@ -44,6 +51,8 @@ _SPELLINGS = {
     "application/x-rar-compressed": "application/vnd.rar",
     "application/x-rar": "application/vnd.rar",
     "audio/mp3": "audio/mpeg",
+    "audio/x-mp3": "audio/mpeg",
+    "audio/x-mpeg": "audio/mpeg",
     "audio/x-wav": "audio/wav",
     "audio/wave": "audio/wav",
     "audio/x-flac": "audio/flac",
@@ -68,11 +77,20 @@ _CONTAINERS = {
     "image/tiff": ("image/",),
     "application/x-elf": ("application/x-",),
 }
+# What an SVG counts as too, though these words say less about it.
+_SVG_IS_ALSO = _HTML_TYPES | {"application/xml"}
 # Types whose files always begin with their signature.
 _ALWAYS_PROVEN = frozenset(
     {"application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "application/zip", "application/gzip",
      "application/x-7z-compressed", "application/vnd.rar"}
 )  # fmt: skip
+
+
+# Extensions of files that always begin with a signature of `sniff`.
+_SIGNED = frozenset(
+    "pdf png jpg jpeg gif webp zip docx xlsx pptx odt ods odp epub jar apk gz tgz 7z rar bz2 xz zst doc xls ppt msi "
+    "tif tiff psd flac ogg oga ogv opus mp4 m4a m4v mov webm mkv wav avi avif heic woff woff2 sqlite parquet".split()
+)
 
 
 def normal_type(text: str | None) -> str | None:
@@ -94,22 +112,41 @@ def expected_extension(source: Source, filename: str | None) -> str | None:
 
 def check_no_page(source: Source, filename: str | None, declared: str | None, proven: str | None, start: bytes) -> None:
     """Raise `html_instead_of_file` when a page came where a file was asked for."""
-    if proven != sniff.HTML and (proven is not None or declared not in _HTML_TYPES):
+    if proven not in (None, sniff.HTML):
         return
     extension = expected_extension(source, filename)
     if source.content_type is not None:
         is_expected = normal_type(source.content_type) in _HTML_TYPES
     else:
         is_expected = extension is None or extension in _MAY_BE_HTML
-    is_plain_text = proven is None and extension in _TEXT and not sniff.has_markup(start)
-    if not is_expected and not is_plain_text:
+    if not is_expected and (proven == sniff.HTML or _is_page(extension, declared, start)):
         raise SourceError("html_instead_of_file", "the source sent a web page instead of the file")
+
+
+def _is_page(extension: str | None, declared: str | None, start: bytes) -> bool:
+    """Whether a file whose bytes prove nothing is a page; text may begin with a tag, and be declared as HTML."""
+    if declared in _HTML_TYPES:
+        return extension not in _TEXT or sniff.has_markup(start)
+    return extension not in _TEXT and begins_like_a_page(start)
+
+
+def check_no_report(source: Source, filename: str | None, proven: str | None, start: bytes) -> None:
+    """Raise `type_mismatch` when JSON or XML came, as services report errors, where the name promises a signature."""
+    if proven is not None or source.content_type is not None:
+        return
+    extension = expected_extension(source, filename)
+    if extension in _SIGNED and begins_like_a_report(start):
+        raise SourceError(
+            "type_mismatch", f"the source sent a text, perhaps an error report, instead of a .{extension}"
+        )
 
 
 def check_type(expected: str | None, declared: str | None, proven: str | None) -> None:
     """Raise `type_mismatch` when the file is not of the type that the request names."""
     wanted, said = normal_type(expected), normal_type(declared)
     if wanted is None or wanted in _GENERIC or _is_compatible(wanted, proven, said):
+        return
+    if proven == sniff.SVG and wanted in _SVG_IS_ALSO:
         return
     found = proven or said or "unknown"
     raise SourceError("type_mismatch", f"the file is of type {found[:80]} instead of {wanted[:80]}")

@@ -64,6 +64,11 @@ def truncated(received: int, expected: int | None) -> SourceError:
     return SourceError("truncated", f"the file ended after {received}{known} bytes", transient=True)
 
 
+def protocol_error(what: str = "the source's answer is not valid HTTP") -> SourceError:
+    """The answer cannot be what the source meant to say."""
+    return SourceError("protocol_error", what, transient=True)
+
+
 def timeout(waited_s: float) -> SourceError:
     """The source was silent for `waited_s`."""
     return SourceError("timeout", f"the source sent nothing for {waited_s:g} s", transient=True)
@@ -79,7 +84,7 @@ def request_fault(error: Exception, dial: Dial) -> SourceError:
         return _head_fault(error)
     if isinstance(error, TimeoutError):
         return timeout(dial.answer_timeout_s)
-    return SourceError("protocol_error", "the source closed the connection without an answer", transient=True)
+    return protocol_error("the source closed the connection without an answer")
 
 
 def _connection_fault(error: Exception) -> SourceError:
@@ -98,7 +103,7 @@ def body_fault(error: Exception, received: int, expected: int | None) -> SourceE
         for cause in causes
     )
     if is_garbled or any(_is_bad_chunk(cause) for cause in causes):
-        return SourceError("protocol_error", "the source's answer is not valid HTTP", transient=True)
+        return protocol_error()
     return truncated(received, expected)
 
 
@@ -124,7 +129,7 @@ def _head_fault(error: aiohttp.ClientResponseError) -> SourceError:
     for cause in _chain(error):
         if isinstance(cause, LineTooLong) or "too many headers" in str(getattr(cause, "message", "")).lower():
             return SourceError("header_too_large", "the source's answer has a header that is too large")
-    return SourceError("protocol_error", "the source's answer is not valid HTTP", transient=True)
+    return protocol_error()
 
 
 def _tls_reason(error: aiohttp.ClientSSLError) -> str:

@@ -1,7 +1,7 @@
 """Inspection: what a file is, found out while its bytes pass, and whether it is what was asked for.
 
 CPU only: the pipeline calls it wherever it likes, in order, with blocks of any size. The first kilobyte decides about
-the type, the first 64 KiB about an image's size; nothing else is kept.
+the type, the two ends about figures like an image's size; nothing else is kept.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from isal import isal_zlib
 from downloader.errors import SourceError
 from downloader.jobs import Source
 from downloader.work import sniff
-from downloader.work.expectations import best_type, check_no_page, check_type
+from downloader.work.expectations import best_type, check_no_page, check_no_report, check_type
+from downloader.work.metadata import Windows, figures
+from downloader.work.pages import LOOK_BYTES
 from downloader.work.transfer import Offer
-
-HEAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ class Inspector:
         self._sha256 = hashlib.sha256()
         is_md5 = source.checksum is not None and source.checksum.algorithm == "md5"
         self._md5 = hashlib.md5(usedforsecurity=False) if is_md5 else None
-        self._head: list[bytes] = []
-        self._head_size = 0
+        self._windows = Windows()
         self._proven: str | None = None
         self._is_judged = False
 
@@ -57,10 +56,9 @@ class Inspector:
                 self._md5.update(chunk)
             self._crc32 = isal_zlib.crc32(chunk, self._crc32)
             self._size += len(chunk)
-            if self._head_size < HEAD_BYTES:
-                self._keep_head(chunk)
+            self._windows.add(chunk)
         self._check_size(is_whole=False)
-        if not self._is_judged and self._head_size >= sniff.SNIFF_BYTES:
+        if not self._is_judged and self._size >= LOOK_BYTES:
             self._judge()
 
     def finish(self) -> Inspection:
@@ -72,17 +70,14 @@ class Inspector:
         kind = best_type(self._offer.content_type, self._proven)
         return Inspection(self._size, self._crc32, self._sha256.hexdigest(), kind, self._metadata(kind))
 
-    def _keep_head(self, chunk: bytes) -> None:
-        self._head.append(chunk[: HEAD_BYTES - self._head_size])
-        self._head_size += len(self._head[-1])
-
     def _judge(self) -> None:
         self._is_judged = True
-        start = b"".join(self._head)[: 2 * sniff.SNIFF_BYTES]
+        start = self._windows.head[: 2 * LOOK_BYTES]
         self._proven = sniff.media_type(start)
         declared = self._offer.content_type
         check_no_page(self._source, self._offer.filename, declared, self._proven, start)
-        if self._source.content_type is not None and self._size:
+        check_no_report(self._source, self._offer.filename, self._proven, start)
+        if self._source.content_type is not None:
             check_type(self._source.content_type, declared, self._proven)
 
     def _check_size(self, *, is_whole: bool) -> None:
@@ -108,4 +103,4 @@ class Inspector:
 
     def _metadata(self, kind: str | None) -> dict[str, Any]:
         about = {"mediaType": kind} if kind else {}
-        return about | sniff.figures(self._proven, b"".join(self._head))
+        return about | figures(self._proven, self._windows)

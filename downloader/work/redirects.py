@@ -80,7 +80,7 @@ class Client:
                 if response.status not in _REDIRECTS:
                     yield Reply(response, target, closed)
                     return
-                credentials.received(response, target)
+                credentials.received(response.headers, target)
                 target = _next(response, target)
             finally:
                 if response is not None:

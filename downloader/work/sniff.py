@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: a small table of signatures, HTML, and a few figures about images and PDFs.
+"""What a file is by its first bytes: a small table of signatures, and what begins an SVG, an HTML page or an MP3.
 
 Only what cannot be mistaken is told; None means "some text or something unknown".
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Any
+from typing import NamedTuple
 
 HTML = "text/html"
+SVG = "image/svg+xml"
 SNIFF_BYTES = 1024
 _PREFIXES = (
     (b"%PDF-", "application/pdf"),
@@ -51,14 +52,26 @@ _FIRST_BYTES = frozenset(prefix[0] for prefix, _ in _PREFIXES)
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 _BRANDS = {
     b"avif": "image/avif",
+    b"avis": "image/avif",
     b"heic": "image/heic",
     b"heix": "image/heic",
+    b"hevc": "image/heic",
+    b"hevx": "image/heic",
     b"mif1": "image/heif",
+    b"msf1": "image/heif",
     b"qt  ": "video/quicktime",
     b"M4A ": "audio/mp4",
 }
+# Bitrates in kbit/s by their number, of MPEG-1 and of MPEG-2 and 2.5 (ISO/IEC 11172-3 and 13818-3, 2.4.2.3).
+_BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_SAMPLE_RATES = (44_100, 48_000, 32_000)
+_DIB_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 # Blanks, comments and an XML declaration may stand before a page begins.
 _BEFORE_HTML = re.compile(rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*", re.DOTALL)
+# Before an SVG a document type may stand too; one with declarations of its own is not followed.
+_BEFORE_SVG = re.compile(rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE\s+svg[^>\[]*>)*", re.DOTALL)
+_SVG_START = re.compile(rb"""<svg\s[^>]*?xmlns\s*=\s*["']http://www\.w3\.org/2000/svg["']""")
 _HTML_START = re.compile(rb"(?:<!doctype\s+html|<(?:html|head|body)(?=[\s>/]))", re.IGNORECASE)
 _HTML_TAG = re.compile(rb"<(?:!doctype|html|head|body|title|meta|script|div|p|a|h1|table|form|br)\b", re.IGNORECASE)
 
@@ -81,8 +94,14 @@ def media_type(start: bytes) -> str | None:
 
 
 def _less_certain(start: bytes) -> str | None:
+    if start.startswith(b"BM"):
+        return "image/bmp" if _is_bmp(start) else None
+    if start[0] == 0xFF and _is_mp3(start):
+        return "audio/mpeg"
     if is_html(start):
         return HTML
+    if is_svg(start):
+        return SVG
     # Readers take a PDF whose header stands a little later (ISO 32000, Annex H); text may only mention it.
     head = start[:SNIFF_BYTES].lstrip(b"\xef\xbb\xbf\r\n\t \x00")
     return "application/pdf" if head.startswith(b"%PDF-") else None
@@ -106,60 +125,63 @@ def has_markup(start: bytes) -> bool:
     return _HTML_TAG.search(_as_ascii(start)) is not None
 
 
-def figures(kind: str | None, start: bytes) -> dict[str, Any]:
-    """Width and height of an image, the version of a PDF, as far as the first block (up to 64 KiB) tells."""
-    reader = _READERS.get(kind or "")
-    if reader is None:
-        return {}
-    try:
-        return reader(start)
-    except (struct.error, IndexError, ValueError):
-        return {}
+def root_at(text: bytes) -> int:
+    """Where the first element of an XML text stands if that is an SVG."""
+    begin = _BEFORE_SVG.match(text, 3 if text.startswith(b"\xef\xbb\xbf") else 0)
+    return begin.end() if begin else 0
 
 
-def _size(width: int, height: int) -> dict[str, Any]:
-    return {"width": width, "height": height} if width and height else {}
+def is_svg(start: bytes) -> bool:
+    """Whether the bytes begin with SVG's root element, in SVG's namespace."""
+    text = _as_ascii(start)
+    return _SVG_START.match(text, root_at(text)) is not None
 
 
-def _png(start: bytes) -> dict[str, Any]:
-    return _size(*struct.unpack_from(">II", start, 16)) if start[12:16] == b"IHDR" else {}
+def _is_bmp(start: bytes) -> bool:
+    """Two letters prove nothing; the headers' sizes must fit one another too."""
+    if len(start) < 18:
+        return False
+    pixels, header = struct.unpack_from("<II", start, 10)
+    return header in _DIB_HEADERS and 14 + header <= pixels < 2**20
 
 
-def _gif(start: bytes) -> dict[str, Any]:
-    return _size(*struct.unpack_from("<HH", start, 6))
+class Mp3Frame(NamedTuple):
+    """What the header of an MPEG audio frame of layer III says.
+
+    `length` is without padding; `kind` is the byte with the bitrate, without the padding's bit; `side_bytes` come
+    before its sound.
+    """
+
+    sync: bytes
+    kind: int
+    bitrate: int
+    rate: int
+    samples: int
+    length: int
+    side_bytes: int
 
 
-def _pdf(start: bytes) -> dict[str, Any]:
-    match = re.search(rb"%PDF-(\d\.\d)", start[:SNIFF_BYTES])
-    return {"pdfVersion": match[1].decode()} if match else {}
+def mp3_frame(header: bytes) -> Mp3Frame | None:
+    """Read a frame's four bytes (ISO/IEC 11172-3, 2.4.2.3); None for other layers and for a free bitrate."""
+    bits = int.from_bytes(header[:4], "big")
+    version, bitrate_index, rate_index = bits >> 19 & 3, bits >> 12 & 15, bits >> 10 & 3
+    is_frame = len(header) >= 4 and bits >> 21 == 0x7FF and bits >> 17 & 3 == 1 and version != 1
+    if not is_frame or bitrate_index in (0, 15) or rate_index == 3:
+        return None
+    bitrate = 1000 * (_BITRATES_1 if version == 3 else _BITRATES_2)[bitrate_index]
+    rate = _SAMPLE_RATES[rate_index] // {3: 1, 2: 2, 0: 4}[version]
+    samples = 1152 if version == 3 else 576
+    is_mono = bits >> 6 & 3 == 3
+    side_bytes = (17 if is_mono else 32) if version == 3 else (9 if is_mono else 17)
+    length = samples // 8 * bitrate // rate
+    return Mp3Frame(header[:2], header[2] & ~2, bitrate, rate, samples, length, side_bytes)
 
 
-def _jpeg(start: bytes) -> dict[str, Any]:
-    """Walk the segments (ITU T.81, B.1.1) to the frame header, which is any SOF but DHT, JPG and DAC."""
-    place = 2
-    while place + 9 <= len(start) and start[place] == 0xFF:
-        marker = start[place + 1]
-        if marker == 0xFF:
-            place += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", start, place + 5)
-            return _size(width, height)
-        place += 2 + struct.unpack_from(">H", start, place + 2)[0]
-    return {}
-
-
-def _webp(start: bytes) -> dict[str, Any]:
-    kind = start[12:16]
-    if kind == b"VP8X":
-        return _size(int.from_bytes(start[24:27], "little") + 1, int.from_bytes(start[27:30], "little") + 1)
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", start, 26)
-        return _size(width & 0x3FFF, height & 0x3FFF)
-    if kind == b"VP8L":
-        bits = struct.unpack_from("<I", start, 21)[0]
-        return _size((bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1)
-    return {}
-
-
-_READERS = {"image/png": _png, "image/gif": _gif, "image/jpeg": _jpeg, "image/webp": _webp, "application/pdf": _pdf}
+def _is_mp3(start: bytes) -> bool:
+    """Whether a second frame of the same kind follows the first."""
+    first = mp3_frame(start[:4])
+    if first is None:
+        return False
+    place = first.length + (start[2] >> 1 & 1)
+    second = mp3_frame(start[place : place + 4])
+    return bool(second and first.sync == second.sync and first.rate == second.rate)

@@ -153,7 +153,7 @@ class Transfer:
             raise coding.bad_encoding("was not asked for")
         self._held = None
         layers = codings(response.headers)
-        wire_length = body_length(response.headers)
+        wire_length = _whole_length(response)
         name = disposition.filename(response.headers.get("Content-Disposition"))
         start = b""
         if layers:
@@ -219,7 +219,10 @@ class Transfer:
             elif chunk:
                 await self._held_up(self._sink.write(chunk))
             chunk = b""
-        is_short = length is not None and self._sink.position != length
+        if length is not None and self._sink.position > length:
+            self._held = None  # what we hold is not the beginning of that file
+            raise faults.protocol_error("the source sent more than it announced")
+        is_short = length is not None and self._sink.position < length
         # aiohttp takes the end of the connection for the end of a body that announces none, however it came about.
         is_short = is_short or (not _tells_its_end(reply.response) and was_broken(reply.closed))
         if skip or is_short or (decoder is not None and taken and not decoder.is_complete):
@@ -285,6 +288,12 @@ def _check_status(response: ClientResponse) -> None:
         transient=status in _TRANSIENT_STATUSES or status >= 500,
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
     )
+
+
+def _whole_length(response: ClientResponse) -> int | None:
+    """The length of the whole file on the wire: of an unasked 206 what its range says, however long its body is."""
+    span = content_range(response.headers.get("Content-Range")) if response.status == _PARTIAL else None
+    return body_length(response.headers) if span is None else span.total
 
 
 def _offer(response: ClientResponse, name: str | None, length: int | None) -> Offer:
