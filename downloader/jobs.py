@@ -102,6 +102,7 @@ class Options:
     on_error: Literal["skip", "fail"] = "skip"
     manifest: bool = False
     reproducible: bool = False
+    keep_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +163,14 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """The finished archive as an object of the bucket."""
+    """The finished archive as an object of the bucket; `kept` says that its files are objects of their own too."""
 
     key: str
     name: str
     size: int
     entries: int
     etag: str
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,16 @@ class Figures:
     bytes_total: int | None = None
     progress: int = 0
     current_file: str | None = None
+
+
+def kept_folder(archive_key: str) -> str:
+    """Where the kept files of an archive lie: the first part of their keys, with a slash at its end."""
+    return archive_key.removesuffix(".zip") + "/"
+
+
+def kept_key(archive_key: str, index: int) -> str:
+    """The key of the kept file at `index` of the request."""
+    return f"{kept_folder(archive_key)}{index}"
 
 
 def public_url(url: str) -> str:

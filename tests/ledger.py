@@ -34,4 +34,4 @@ class MemoryLedger:
     async def sweep(self, storage: Storage) -> None:
         """Remove all that was stored, as the service does for an attempt that nobody goes on from."""
         for key, upload_id in self.stored.items():
-            await sweep(storage, key, upload_id)
+            await sweep(storage, key, upload_id, key)

@@ -94,7 +94,7 @@ class TestInitiate:
             ({"files": [FILE], "colour": "red"}, "/colour"),
             ({"files": "many"}, "/files"),
             ({"file_ids": [1]}, "/source_urls"),
-            ({"files": [FILE], "options": {"keepFiles": True}}, "/options/keepFiles"),
+            ({"files": [FILE], "options": {"keepFiles": "yes"}}, "/options/keepFiles"),
             ([], ""),
         ],
     )

@@ -21,6 +21,7 @@ import pytest
 from downloader.config import SourcesSettings
 from downloader.errors import SourceChangedError, SourceError
 from downloader.jobs import Source
+from downloader.work import coding
 from downloader.work.connector import tls_context
 from downloader.work.fetch import Fetcher, Offer, Surroundings
 from downloader.work.threads import threads
@@ -763,6 +764,16 @@ async def test_bomb_comes_in_small_pieces_and_stops_with_the_sink() -> None:
         == "too_large"
     )
     assert sink.position < 1_300_000
+
+
+@pytest.mark.parametrize("wbits", [31, 15, -15])
+def test_last_piece_may_be_a_full_one(wbits: int) -> None:
+    """The decoder may have taken all input while output is still to come: raw deflate has nothing behind its data."""
+    for size in range(coding.PIECE_BYTES, coding.PIECE_BYTES + 60):
+        packer = zlib.compressobj(9, wbits=wbits)
+        packed = packer.compress(bytes(size)) + packer.flush()
+        decoder = coding.Decoder("gzip" if wbits == 31 else "deflate")
+        assert (sum(map(len, decoder.pieces(packed))), decoder.is_complete) == (size, True)
 
 
 async def test_no_padding_after_gzip_costs_memory_or_time() -> None:

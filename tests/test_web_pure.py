@@ -144,8 +144,8 @@ class TestBodies:
             (one() | {"options": {"compress": "yes"}}, "/options/compress"),
             (one() | {"options": {"compress": 1}}, "/options/compress"),
             (one() | {"options": {"on_error": "stop"}}, "/options/on_error"),
-            (one() | {"options": {"keepFiles": True}}, "/options/keepFiles"),
-            (one() | {"options": {"keep_files": True}}, "/options/keep_files"),
+            (one() | {"options": {"keepFiles": "yes"}}, "/options/keepFiles"),
+            (one() | {"options": {"keep_files": 1}}, "/options/keep_files"),
             (one() | {"options": {"format": "tar"}}, "/options/format"),
             (one() | {"callbackUrl": "https://h/"}, "/callbackUrl"),
             (one() | {"callback_url": "https://h/"}, "/callback_url"),
@@ -467,14 +467,16 @@ class TestRender:
     def test_a_number_that_json_lacks_becomes_null(self) -> None:
         """Metadata read from a broken file may hold anything."""
         file = FileResult(0, 7, "https://h/a", "a", FileStatus.DONE, metadata={"duration": float("nan")})
-        assert json.loads(render.files_page([file], 1))["files"][0]["metadata"] == {"duration": None}
+        body = render.files_page(record(snapshot(total_files=1)), [file], is_there=True)
+        assert json.loads(body)["files"][0]["metadata"] == {"duration": None}
 
     def test_pages_are_chained_by_next(self) -> None:
         """`next` is the last index of a page that is not the last one."""
         page = [FileResult(index, index, "http://h/") for index in (3, 4)]
-        assert json.loads(render.files_page(page, 6))["next"] == 4
-        assert json.loads(render.files_page(page, 5))["next"] is None
-        assert json.loads(render.files_page([], 5)) == {"files": [], "next": None}
+        six, five = (record(snapshot(total_files=total)) for total in (6, 5))
+        assert json.loads(render.files_page(six, page, is_there=False))["next"] == 4
+        assert json.loads(render.files_page(five, page, is_there=False))["next"] is None
+        assert json.loads(render.files_page(five, [], is_there=False)) == {"files": [], "next": None}
 
     def test_no_link_outlives_its_archive(self) -> None:
         """An expired archive has no link, nor has a job without one."""

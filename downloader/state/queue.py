@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from downloader.config import JobsSettings, LimitsSettings, WorkerSettings
 from downloader.errors import LeaseLostError
-from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest
+from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest, kept_folder
 from downloader.state.client import BLOCK_S, Client, answered
 from downloader.state.records import file_to_json
 from downloader.state.scripts import Scripts
@@ -177,6 +177,7 @@ class Queue:
             *self._ttls_ms(),
             again_ms,
             self._jobs.attempts,
+            kept_folder(archive.key) if archive and archive.kept else "",
         )
         return bool(verdict != b"lost")
 
@@ -212,7 +213,10 @@ class Queue:
         await answered(self._client.zrem(f"{self._scripts.prefix}debris", member))
 
     async def expired_archives(self, limit: int = 100) -> list[str]:
-        """Keys of archives whose time (and that of their links) is over, by the server's clock."""
+        """Keys of archives, and folders (with a slash at the end) of kept files, that are due by the server's clock.
+
+        Due is what nobody can reach any more: the archive has expired, and so have its links.
+        """
         seconds, _ = await answered(self._client.time())
         keys = await answered(
             self._client.zrange(

@@ -43,6 +43,7 @@ def _archive(fields: Mapping[bytes, bytes]) -> Archive | None:
         size=int(fields[b"asize"]),
         entries=int(fields[b"aentries"]),
         etag=fields[b"aetag"].decode(),
+        kept=b"akept" in fields,
     )
 
 

@@ -26,6 +26,7 @@ ROUTES = (
     web.get(f"{BASE}/status/{ANY_JOB}", calls.status),
     web.get(f"{BASE}/subscribe/{ANY_JOB}", sse.subscribe, allow_head=False),
     web.get(f"{BASE}/{JOB}/files", calls.files),
+    web.get(f"{BASE}/{JOB}/files/{{index}}", calls.kept_file),
     web.post(f"{BASE}/{JOB}/cancel", calls.cancel),
     web.post(f"{BASE}/{JOB}/retry", retry),
     web.get(f"{BASE}/{JOB}", calls.download),

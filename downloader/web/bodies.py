@@ -108,6 +108,7 @@ def read_wish(raw: Any, settings: Settings, tenant: str) -> Wish:
         on_error=body.options.on_error or settings.jobs.on_error,
         manifest=body.options.manifest,
         reproducible=body.options.reproducible,
+        keep_files=body.options.keep_files,
     )
     return Wish(JobRequest(sources, fields.archive_name(body.archive_name), options), _ids_given(body))
 
@@ -126,9 +127,6 @@ def _refuse_too_many(raw: dict[str, Any], max_files: int) -> None:
 
 def _not_offered(body: InitiateBody, raw: dict[str, Any]) -> list[Fault]:
     faults = []
-    if body.options.keep_files:
-        pointer = pointer_to(("options", "keepFiles"), raw)
-        faults.append(Fault(pointer, "is not offered by this version; leave it out or send false"))
     if body.callback_url is not None:
         pointer = pointer_to(("callbackUrl",), raw)
         faults.append(Fault(pointer, "is not offered by this version; follow subscribeUrl or statusUrl"))

@@ -8,7 +8,7 @@ import time
 from aiohttp import hdrs, web
 
 from downloader.errors import Fault, InvalidRequest, RequestError
-from downloader.jobs import TERMINAL, JobRecord, JobState
+from downloader.jobs import TERMINAL, FileStatus, JobRecord, JobState
 from downloader.web import render
 from downloader.web.headers import etag_matches
 from downloader.web.lasting import to_its_end
@@ -90,7 +90,8 @@ async def files(request: web.Request) -> web.Response:
     after = _number(request, "after", -1, least=0, most=10**9)
     record = await record_of(request)
     page = await request.app[PARTS].store.files(record.job_id, after=after + 1, limit=limit)
-    body = render.files_page(page, record.snapshot.total_files)
+    link = request.app[LINKS].link(record.snapshot, time.time())
+    body = render.files_page(record, page, is_there=link is not None)
     return web.Response(body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: NO_STORE})
 
 
@@ -100,8 +101,31 @@ async def download(request: web.Request) -> web.Response:
     _require_finished(record)
     link = request.app[LINKS].link(record.snapshot, time.time())
     if link is None:
-        raise RequestError("archive_expired", "The archive has expired; start the job again to have it made anew.")
+        raise _expired()
     return web.Response(status=302, headers={hdrs.LOCATION: link.url, hdrs.CACHE_CONTROL: NO_STORE})
+
+
+async def kept_file(request: web.Request) -> web.Response:
+    """Lead to one kept file by a link signed now."""
+    record = await record_of(request)
+    _require_finished(record)
+    given = request.match_info["index"]
+    index = int(given) if _NUMBER.fullmatch(given) else -1
+    found = await request.app[PARTS].store.files(record.job_id, after=index, limit=1) if index >= 0 else []
+    if not found:
+        raise RequestError("not_found", f"The job has no file {given[:20]}; they are numbered from 0.")
+    if record.archive is None or not record.archive.kept:
+        raise RequestError("file_not_kept", "The files of this job were not kept; ask for it with options.keepFiles.")
+    if found[0].status is not FileStatus.DONE:
+        raise RequestError("file_not_kept", "This file could not be fetched, so there is nothing to lead to.")
+    link = request.app[LINKS].to_file(record.snapshot, found[0], time.time())
+    if link is None:
+        raise _expired()
+    return web.Response(status=302, headers={hdrs.LOCATION: link.url, hdrs.CACHE_CONTROL: NO_STORE})
+
+
+def _expired() -> RequestError:
+    return RequestError("archive_expired", "The archive has expired; start the job again to have it made anew.")
 
 
 def _require_finished(record: JobRecord) -> None:

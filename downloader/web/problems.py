@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "access_denied": (403, "Access denied"),
     "not_found": (404, "Not found"),
     "job_not_found": (404, "Job not found"),
+    "file_not_kept": (404, "The file was not kept"),
     "method_not_allowed": (405, "Method not allowed"),
     "body_timeout": (408, "The body did not arrive in time"),
     "job_not_finished": (409, "The job is not finished"),
@@ -164,7 +165,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             return answer(request, problem)
         log.exception("http.internal", code=error.code)
     except web.RequestPayloadError:
-        return answer(request, Problem("invalid_body", "The body is cut off or wrongly encoded."))
+        broken = answer(request, Problem("invalid_body", "The body is cut off or wrongly encoded."))
+        broken.force_close()  # where the next request would begin on this connection is not known
+        return broken
     except Exception:  # the rim: whatever has no name is logged and never shown
         log.exception("http.internal")
     return answer(request, Problem("internal", "Something went wrong on our side; the requestId helps to find it."))

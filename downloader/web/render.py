@@ -13,9 +13,11 @@ from downloader.jobs import (
     TERMINAL,
     Archive,
     FileResult,
+    FileStatus,
     JobRecord,
     JobState,
     Snapshot,
+    kept_key,
 )
 from downloader.web.parts import Sign, SignedLink
 from downloader.wire import file_to_wire
@@ -63,6 +65,14 @@ class Links:
             return None
         return self.sign(snapshot.archive_key, snapshot.archive_name or "download.zip", expires_ms, now_s)
 
+    def to_file(self, snapshot: Snapshot, file: FileResult, now_s: float) -> SignedLink | None:
+        """The link to a kept file of a finished job, None when its archive has expired."""
+        expires_ms = snapshot.archive_expires_ms
+        if snapshot.archive_key is None or expires_ms is None or now_s * 1000 >= expires_ms:
+            return None
+        filename = (file.name or "").rpartition("/")[2] or "download"
+        return self.sign(kept_key(snapshot.archive_key, file.index), filename, expires_ms, now_s)
+
 
 def initiated(record: JobRecord) -> bytes:
     """The answer to an initiate call; the same again for a repeat of it, whatever became of the job since."""
@@ -87,7 +97,7 @@ def job(record: JobRecord, files: Sequence[FileResult] | None, link: SignedLink 
         "queuePosition": record.queue_position,
     }
     if files is not None:
-        body["files"] = [file_to_wire(file) for file in files]
+        body["files"] = [_file(record, file, is_there=link is not None) for file in files]
     body |= {
         "archive": _archive(record.archive),
         "downloadUrl": link.url if link else None,
@@ -134,10 +144,22 @@ def _processing_ms(record: JobRecord) -> int | None:
     return max(0, until - record.started_ms)
 
 
-def files_page(files: Sequence[FileResult], total: int) -> bytes:
-    """A page of files; `next` is what to give as `after` for the page behind it, null at the end."""
-    more = bool(files) and files[-1].index + 1 < total
-    return encoded({"files": [file_to_wire(file) for file in files], "next": files[-1].index if more else None})
+def files_page(record: JobRecord, files: Sequence[FileResult], *, is_there: bool) -> bytes:
+    """A page of files; `next` is what to give as `after` for the page behind it, null at the end.
+
+    `is_there`: the archive has not expired, and neither have the files kept with it.
+    """
+    more = bool(files) and files[-1].index + 1 < record.snapshot.total_files
+    page = [_file(record, file, is_there=is_there) for file in files]
+    return encoded({"files": page, "next": files[-1].index if more else None})
+
+
+def _file(record: JobRecord, file: FileResult, *, is_there: bool) -> dict[str, Any]:
+    """A file; with the path that leads to its link if it was kept."""
+    wire = file_to_wire(file)
+    if is_there and file.status is FileStatus.DONE and record.archive is not None and record.archive.kept:
+        wire["downloadUrl"] = f"{BASE}/{record.job_id}/files/{file.index}"
+    return wire
 
 
 def snapshot_body(job_id: str, snapshot: Snapshot, link: SignedLink | None) -> bytes:

@@ -97,7 +97,7 @@ def is_framed_plainly(headers: MultiMapping[str]) -> bool:
     if "Transfer-Encoding" not in headers:
         return True
     names = [name.strip().lower() for line in headers.getall("Transfer-Encoding") for name in line.split(",")]
-    return [name for name in names if name not in ("", "identity")] in ([], ["chunked"])
+    return [name for name in names if name] in ([], ["identity"], ["chunked"], ["identity", "chunked"])
 
 
 # Servers put charsets and S3's own framing here; none of these changes the bytes.

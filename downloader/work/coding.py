@@ -73,7 +73,9 @@ class Decoder:
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         """The decoded form of `chunk`, at most 256 KiB at a time; each piece is computed when it is asked for."""
         self._pending += chunk
-        while self._pending and not self._has_ended:
+        piece = b""
+        # All input may be taken while there is still output to come: a piece that is full is not the last one.
+        while (self._pending or (len(piece) == PIECE_BYTES and not self.is_complete)) and not self._has_ended:
             stream = self._stream or self._begin_deflate()
             try:
                 piece = stream.decompress(self._pending, PIECE_BYTES)

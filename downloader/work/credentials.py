@@ -53,9 +53,13 @@ def checked_headers(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, st
     for name, value in headers:
         if not _NAME.fullmatch(name) or name.lower() in _REFUSED:
             raise SourceError("bad_header", f"the header {name[:50]!a} cannot be sent to a source")
-        if _BAD_VALUE.search(value) or any("\ud800" <= character <= "\udfff" for character in value):
+        if _unfit(value):
             raise SourceError("bad_header", f"the value of the header {name[:50]!a} holds a forbidden character")
     return tuple((name, value) for name, value in headers if name.lower() not in _OURS)
+
+
+def _unfit(value: str) -> bool:
+    return _BAD_VALUE.search(value) is not None or any("\ud800" <= character <= "\udfff" for character in value)
 
 
 class Credentials:
@@ -78,7 +82,8 @@ class Credentials:
 
     def received(self, headers: MultiMapping[str], target: Target) -> None:
         """Take the cookies that a redirect sets."""
-        lines = headers.getall("Set-Cookie", [])
+        # One with a control character is not to be heard (RFC 6265bis, 5.6), and other bytes than text cannot be sent.
+        lines = [line for line in headers.getall("Set-Cookie", []) if not _unfit(line)]
         if not lines:
             return
         if self._cookies is None:

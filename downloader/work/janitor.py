@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from downloader.errors import StorageError, UnavailableError
+from downloader.jobs import kept_folder
 from downloader.work.pipeline import attempt_key
 from downloader.work.storage import Storage
 
@@ -34,7 +35,12 @@ class Leftover(Protocol):
 
     @property
     def upload_id(self) -> str:
-        """Its upload."""
+        """Its last upload."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """What it said last that it would store; empty when that is not known."""
         ...
 
 
@@ -57,7 +63,7 @@ class Remains(Protocol[L]):
         ...
 
     async def expired_archives(self) -> list[str]:
-        """Keys of archives that are due."""
+        """Keys of archives, and folders of kept files, that are due."""
         ...
 
     async def archive_gone(self, key: str) -> None:
@@ -81,7 +87,7 @@ class Janitor:
                 for leftover in await self._remains.debris():
                     await self._sweep(leftover)
                 for key in await self._remains.expired_archives():
-                    await self._storage.delete(key)
+                    await (self._storage.clear(key) if key.endswith("/") else self._storage.delete(key))
                     await self._remains.archive_gone(key)
             except (UnavailableError, StorageError) as error:
                 log.warning("janitor.interrupted", reason=error.message)
@@ -99,13 +105,24 @@ class Janitor:
 
     async def _sweep(self, leftover: Leftover) -> None:
         key = attempt_key(self._key_prefix, leftover.job_id, leftover.token)
-        await sweep(self._storage, key, leftover.upload_id)
+        await sweep(self._storage, key, leftover.upload_id, leftover.key)
         await self._remains.swept(leftover)
 
 
-async def sweep(storage: Storage, key: str, upload_id: str) -> None:
-    """Remove what an attempt stored at `key`: its upload, "" where none is known, and its object."""
-    if upload_id:
+async def sweep(storage: Storage, key: str, upload_id: str, last_key: str) -> None:
+    """Remove what an attempt stored at `key` and below: its upload, "" where none is known, its object, its files.
+
+    `last_key` is what it said last that it would store, "" where that is not known.
+    """
+    folder = kept_folder(key)
+    if last_key.startswith(folder):  # the archive was finished: an upload can only be a file's
+        if upload_id:
+            await storage.abort(last_key, upload_id)
+        await storage.clear(folder)
+    elif not last_key:
+        await storage.abort_all(key)
+        await storage.clear(folder)
+    elif upload_id:
         await storage.abort(key, upload_id)
     else:  # it may have begun an upload and died before it could say which
         await storage.abort_all(key)

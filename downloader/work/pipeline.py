@@ -25,6 +25,7 @@ from downloader.work.checkpoint import Checkpointer, Ledger, SavedEntry, read_ch
 from downloader.work.fetch import Fetcher, Offer
 from downloader.work.inspection import Inspection
 from downloader.work.intake import Intake, JobBytes
+from downloader.work.keeping import Keeper
 from downloader.work.packing import Arriving, Packed, Packer
 from downloader.work.progress import Progress
 from downloader.work.reports import (
@@ -76,10 +77,16 @@ class Pipeline:
                     await run.collect()
                     await run.append_reports()
                     archive = replace(await writer.finish(), name=claim.request.archive_name)
+                    if claim.request.options.keep_files:
+                        await self._keeper(key, ledger).keep(run.kept)
+                        archive = replace(archive, kept=True)
         except TimeoutError as error:
             raise JobError("deadline_exceeded", f"The job took longer than {self.jobs.deadline_s:g} s.") from error
         figures = progress.figures()
         return Completed(archive, figures.done, figures.failed)
+
+    def _keeper(self, key: str, ledger: Ledger) -> Keeper:
+        return Keeper(self.storage, key, ledger, self.cache.threads, part_bytes=self.part_bytes)
 
     async def _heritage(self, claim: Claim, key: str, ledger: Ledger) -> Heritage | None:
         """What an earlier attempt left, made ours; None when this one begins from nothing."""
@@ -173,6 +180,7 @@ class _Run:
         self._arriving: dict[int, Arriving] = {}
         self._results: dict[int, FileResult] = {}
         self._fetching = 0
+        self.kept = list(kept) if self._request.options.keep_files else []
         for entry in kept:
             self._keep(entry.result)
         self._planned = [self._plan(source) for source in self._request.sources]
@@ -331,7 +339,10 @@ class _Run:
         del self._arriving[index]
         self._results[index] = result
         self._progress.done(result)
-        self._checkpointer.committed(SavedEntry(packed.head, packed.tail, self._writer.position, result))
+        entry = SavedEntry(packed.head, packed.tail, self._writer.position, result)
+        self._checkpointer.committed(entry)
+        if self._request.options.keep_files:
+            self.kept.append(entry)
 
     # The service's own entries
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from downloader.jobs import TERMINAL, JobRecord
+from downloader.jobs import TERMINAL, JobRecord, kept_folder
 from downloader.work.pipeline import attempt_key
 from downloader.work.storage import Storage, Stored
 
-_OURS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+-[0-9a-f]+\.zip|\.probe/[0-9a-f]{32})")
+_OURS = re.compile(
+    r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+-[0-9a-f]+(?:\.zip|/[0-9]+)|\.probe/[0-9a-f]{32})"
+)
 
 
 class KnownThings(Protocol):
@@ -78,12 +80,13 @@ class Reconciler:
         objects = [item async for item in self._storage.objects(self._prefix) if self._is_ours(item.key)]
         uploads = [item async for item in self._storage.uploads(self._prefix) if self._is_ours(item.key)]
         known = await self._memory.known()
-        wanted = known.archives | {attempt_key(self._prefix, job, token) for job, token in known.attempts}
+        attempts = {attempt_key(self._prefix, job, token) for job, token in known.attempts}
+        wanted = known.archives | attempts | {kept_folder(key) for key in attempts}
         for item in objects:
-            if item.key not in wanted and item.since < self._before:
+            if _owner(item.key) not in wanted and item.since < self._before:
                 yield await self._orphan(item)
         for item in uploads:
-            if item.key not in wanted and item.since < self._before:
+            if _owner(item.key) not in wanted and item.since < self._before:
                 yield await self._orphan(item)
         sizes = {item.key: item.size for item in objects}
         async for record in self._memory.records():
@@ -117,3 +120,8 @@ class Reconciler:
         if size != archive.size:
             return Finding("wrong archive", record.job_id, f"{archive.key} has {size} bytes, not {archive.size}")
         return None
+
+
+def _owner(key: str) -> str:
+    """What an object is remembered by: an archive by its key, a kept file by its folder."""
+    return key if key.endswith(".zip") else f"{key.rpartition('/')[0]}/"

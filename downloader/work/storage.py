@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _READ_BYTES = 256 * 1024
+_DELETES_AT_ONCE = 8
 _COMPLETE_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -269,6 +270,24 @@ class Storage:
             except ClientError as error:
                 if status_of(error) != 404:
                     raise
+
+    async def clear(self, prefix: str) -> None:
+        """Remove all objects and uploads whose keys begin with `prefix`."""
+        async for upload in self.uploads(prefix):
+            await self.abort(upload.key, upload.upload_id)
+        turns = asyncio.Semaphore(_DELETES_AT_ONCE)
+
+        async def remove(key: str) -> None:
+            async with turns:
+                await self.delete(key)
+
+        keys = [item.key async for item in self.objects(prefix)]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for key in keys:
+                    tasks.create_task(remove(key))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
 
     async def traits(self) -> Traits:
         """What the store can do, found out by one small upload the first time and remembered."""

@@ -108,6 +108,7 @@ class Upload:
         ledger: Ledger,
         landed: Callable[[], None],
         begun: Begun | None = None,
+        content_type: str = "application/zip",
     ) -> None:
         parts = begun.parts if begun else ()
         self.upload_id: str | None = begun.upload_id if begun else None
@@ -118,6 +119,7 @@ class Upload:
         self._limit = parts_in_flight
         self._ledger = ledger
         self._landed = landed
+        self._content_type = content_type
         self._opening: asyncio.Task[str] | None = None
         self._flights: dict[int, _Flight] = {}
         self._receipts = {part.number: part for part in parts}
@@ -208,7 +210,7 @@ class Upload:
     async def _open(self) -> None:
         if self._opening is None:
             await self._ledger.storing(self._key)
-            self._opening = asyncio.create_task(self._storage.create_upload(self._key, "application/zip"))
+            self._opening = asyncio.create_task(self._storage.create_upload(self._key, self._content_type))
         upload_id = await asyncio.shield(self._opening)
         await self._ledger.storing(self._key, upload_id)
         self.upload_id = upload_id

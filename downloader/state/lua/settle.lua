@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- (prefix, job, token, state, error, code, done, failed, bytes, archive key, name, size, entries, etag, archive ttl ms,
---  link ttl ms, record ttl ms, request ttl ms, first delay before another attempt in ms or -1, failures allowed)
+--  link ttl ms, record ttl ms, request ttl ms, first delay before another attempt in ms or -1, failures allowed,
+--  folder of kept files or '')
 -- -> 'ok', 'again' when the job was queued for another attempt, 'lost' when it is no longer ours
 local job, token, state = ARGV[2], ARGV[3], ARGV[4]
 local jk = job_key(job)
@@ -23,6 +24,10 @@ else
   redis.call('HSET', jk, 'progress', 100, 'btotal', ARGV[9], 'akey', ARGV[10], 'aname', ARGV[11], 'asize', ARGV[12],
     'aentries', ARGV[13], 'aetag', ARGV[14], 'aexp', expires)
   redis.call('ZADD', P .. 'expiries', expires + tonumber(ARGV[16]), ARGV[10])
+  if ARGV[21] ~= '' then
+    redis.call('HSET', jk, 'akept', ARGV[21])
+    redis.call('ZADD', P .. 'expiries', expires + tonumber(ARGV[16]), ARGV[21])
+  end
   -- What this attempt stored is the archive now, and no leftover: forgotten before `leave` looks.
   redis.call('HDEL', P .. 'uploads', job .. ' ' .. token)
   leave(job, held[3], token, NOW)

@@ -26,7 +26,7 @@ def mp3(ends: Ends) -> Facts:
         is_whole = size_bytes <= ends.size - start
         return {"duration": frames * frame.samples / frame.rate} if is_whole else {}
     stop = ends.size - (128 if ends.tail[-128:].startswith(b"TAG") else 0)
-    if b"APETAGEX" in ends.tail or not _is_constant(ends, start, stop, frame):
+    if not _is_constant(ends, start, stop, frame):
         return {}
     return {"duration": (stop - start) * 8 / frame.bitrate}
 
