@@ -85,7 +85,7 @@ class LeaseLostError(DownloaderError):
 
 
 class SourceError(DownloaderError):
-    """One file could not be had, by a code of the table in `docs/errors.md`."""
+    """One file could not be had, by a code of the table in the README."""
 
     def __init__(self, code: str, message: str, *, transient: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(code, message)

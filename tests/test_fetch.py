@@ -957,6 +957,26 @@ async def test_many_stale_connections_at_once() -> None:
         await asyncio.gather(*(fetcher.fetch(source(origin.url("/x")), Bin()) for _ in range(4)))
 
 
+async def test_file_that_waits_for_us_keeps_nobody_out() -> None:
+    """The only place at the host goes to the file that the waiting one waits for."""
+    begun, arrived = asyncio.Event(), asyncio.Event()
+
+    class Waiting(Bin):
+        async def write(self, chunk: bytes) -> None:
+            begun.set()
+            await arrived.wait()
+            await super().write(chunk)
+
+    waiting, wanted = Waiting(), Bin()
+    async with files_origin() as base, fetching(per_host=1) as fetcher, asyncio.timeout(20):
+        first = asyncio.create_task(fetcher.fetch(source(base + "/file/100000"), waiting))
+        await begun.wait()
+        await fetcher.fetch(source(base + "/file/200000"), wanted)
+        arrived.set()
+        await first
+    assert (len(waiting.data), len(wanted.data)) == (100_000, 200_000)
+
+
 async def test_hosts_are_not_flooded() -> None:
     """No more connections to one host than per_host, over all fetches."""
     open_now = most = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -9,11 +10,14 @@ import shlex
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import downloader
+from downloader.errors import SourceChangedError
+from downloader.settings import load
 from downloader.web.app import ROUTES
 from tests.api import Api
 from tests.files import Origin
@@ -100,7 +104,38 @@ def test_the_table_names_every_call() -> None:
     """No route of the API is left out of the table, and none is made up."""
     told = set(re.findall(r"/(?:v1/[\w/{}]+|livez|readyz|health)(?=[`?])", README.split("| call | answer |")[1]))
     routes = {getattr(route, "path", "") for route in ROUTES} - {"/", "/errors/{code}"}
-    assert told == {re.sub(r"\{[^}]*\}+", "{jobId}", path) for path in routes}
+    assert {re.sub(r"\{[^}]*\}+", "{}", path) for path in told} == {
+        re.sub(r"\{[^}]*\}+", "{}", path) for path in routes
+    }
+
+
+def test_the_table_names_every_code_of_a_file() -> None:
+    """No way in which a file can fail is left out of the README, and none is made up."""
+    told = set(re.findall(r"`([a-z_]+(?::N)?)`", "".join(re.findall(r"^\| (`[^|]*) \|", README, re.MULTILINE))))
+    assert told == {re.sub(r":\w*$", ":N", code) for code in _raised_codes()}
+
+
+def _raised_codes() -> Iterator[str]:
+    """The first argument of every SourceError that the worker makes."""
+    for path in (Path(downloader.__file__).parent / "work").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SourceError":
+                yield _text(node.args[0])
+    yield SourceChangedError().code
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "N" for part in node.values)
+    assert isinstance(node, ast.Constant), "a code is written out where it is raised"
+    return str(node.value)
+
+
+def test_the_settings_that_are_shown_are_settings(tmp_path: Path) -> None:
+    """What stands there as TOML can be pasted into config.toml."""
+    shown = re.findall(r"^```toml\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    (tmp_path / "config.toml").write_text("\n".join(shown))
+    assert [bucket.name for bucket in load(tmp_path / "config.toml", environment={}).sources.buckets] == ["reports"]
 
 
 def test_version_and_changelog_agree() -> None:

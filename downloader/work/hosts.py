@@ -37,3 +37,28 @@ class HostGate:
         self._users[host] -= 1
         if not self._users[host]:
             del self._users[host], self._semaphores[host]
+
+
+class Place:
+    """One connection's place at a host. It is given back while its file waits for us, and taken again before going on.
+
+    Else files that wait for one another's turn in the archive could hold all places, and the one whose turn it is
+    would never get in.
+    """
+
+    def __init__(self, gate: HostGate, host: str) -> None:
+        self._gate = gate
+        self._host = host
+        self._is_held = False
+
+    async def take(self) -> None:
+        """Take the place, waiting for one to be free; nothing when it is held."""
+        if not self._is_held:
+            await self._gate.enter(self._host)
+            self._is_held = True
+
+    def give_back(self) -> None:
+        """Give the place back; nothing when it is not held."""
+        if self._is_held:
+            self._is_held = False
+            self._gate.leave(self._host)

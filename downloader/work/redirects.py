@@ -21,7 +21,7 @@ from downloader.work.buckets import Buckets
 from downloader.work.credentials import Credentials
 from downloader.work.dial import begin_dial
 from downloader.work.guard import Guard
-from downloader.work.hosts import HostGate
+from downloader.work.hosts import HostGate, Place
 from downloader.work.urls import HostRules, Target, parse, redirect_invalid, resolve
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -33,11 +33,12 @@ _STALE_MAX = 20
 class Reply:
     """An answer that is no redirect: its head is read, its body waits; `target` is where it came from.
 
-    `closed` ends with the connection, and with an exception if that was broken.
+    `place` is its connection's at the host; `closed` ends with the connection, with an exception if that was broken.
     """
 
     response: aiohttp.ClientResponse
     target: Target
+    place: Place
     closed: asyncio.Future[None] | None = None
 
 
@@ -65,7 +66,7 @@ class Client:
     async def answer(
         self, source: Source, conditions: tuple[tuple[str, str], ...], tenant: str
     ) -> AsyncIterator[Reply]:
-        """Yield the answer to `source`, its host's slot held until it is done with; raises SourceError."""
+        """Yield the answer to `source`, its place at the host held until it is done with; raises SourceError."""
         in_bucket = is_s3(source.url)
         target = self._buckets.target(source.url, tenant) if in_bucket else parse(source.url)
         session = self._sessions.trusted if in_bucket else self._sessions.guarded
@@ -73,19 +74,19 @@ class Client:
         for _ in range(self._max_redirects + 1):
             if session is self._sessions.guarded:
                 self._judge(target)
-            host, response = target.host, None
-            await self._gate.enter(host)
+            place, response = Place(self._gate, target.host), None
+            await place.take()
             try:
                 response, closed = await self._ask(session, target, credentials, conditions)
                 if response.status not in _REDIRECTS:
-                    yield Reply(response, target, closed)
+                    yield Reply(response, target, place, closed)
                     return
                 credentials.received(response.headers, target)
                 target = _next(response, target)
             finally:
                 if response is not None:
                     response.close()  # a body that was read to its end has given its connection back before
-                self._gate.leave(host)
+                place.give_back()
             credentials.moved_to(target)
             session = self._sessions.guarded  # only the bucket's own endpoint is the operator's word
         raise SourceError("too_many_redirects", f"the source redirects more than {self._max_redirects} times")

@@ -33,10 +33,13 @@ from downloader.work.answers import (
     version,
 )
 from downloader.work.dial import was_broken
+from downloader.work.hosts import Place
 from downloader.work.pace import Pace
 from downloader.work.redirects import Client, Reply
 from downloader.work.threads import Threads, off_loop
 
+# How long a file waits for its sink before others may have its place at the host.
+STAND_ASIDE_S = 1.0
 _OK = 200
 _WHOLE = frozenset({_OK, 203})
 _TRANSIENT_STATUSES = frozenset({408, 425, 429})
@@ -160,7 +163,7 @@ class Transfer:
             start, layers = await self._uncover(reply, layers, name)
         decoder = coding.Decoder(layers[0]) if layers else None
         length = None if decoder else wire_length
-        await self._open(_offer(response, name, length))
+        await self._open(_offer(response, name, length), reply.place)
         if not response.headers.get("Content-Encoding"):
             self._held = (response.headers, wire_length)
         await self._pump(reply, length, decoder, start=start)
@@ -178,22 +181,28 @@ class Transfer:
     def _url_name(self) -> str:
         return _last_segment(self._source.url.partition("#")[0].partition("?")[0])
 
-    async def _open(self, offer: Offer) -> None:
+    async def _open(self, offer: Offer, place: Place) -> None:
         if self._is_open:
-            await self._held_up(self._sink.restart())
-        await self._held_up(self._sink.opened(offer))
+            await self._held_up(self._sink.restart(), place)
+        await self._held_up(self._sink.opened(offer), place)
         self._is_open = True
 
-    async def _held_up(self, waiting: Awaitable[None]) -> None:
-        """Wait for the sink and note how long, so that the source is not blamed for it."""
-        clock = asyncio.get_running_loop().time
-        since = clock()
+    async def _held_up(self, waiting: Awaitable[None], place: Place) -> None:
+        """Wait for the sink and note how long, so that the source is not blamed for it.
+
+        After a while others may have our place at the host.
+        """
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        timer = loop.call_later(STAND_ASIDE_S, place.give_back)
         try:
             await waiting
         except SourceError as fault:
             raise SinkRefusedError(fault) from None
         finally:
-            self.held_up_s = max(self.held_up_s, clock() - since)
+            timer.cancel()
+            self.held_up_s = max(self.held_up_s, loop.time() - since)
+        await place.take()
 
     async def _pump(
         self,
@@ -215,9 +224,9 @@ class Transfer:
             if skip:
                 skip, chunk = max(0, skip - len(chunk)), chunk[skip:]
             if decoder is not None:
-                await self._write_decoded(decoder, chunk)
+                await self._write_decoded(decoder, chunk, reply.place)
             elif chunk:
-                await self._held_up(self._sink.write(chunk))
+                await self._held_up(self._sink.write(chunk), reply.place)
             chunk = b""
         if length is not None and self._sink.position > length:
             self._held = None  # what we hold is not the beginning of that file
@@ -248,10 +257,10 @@ class Transfer:
             return chunk
         raise fault
 
-    async def _write_decoded(self, decoder: coding.Decoder, chunk: bytes) -> None:
+    async def _write_decoded(self, decoder: coding.Decoder, chunk: bytes, place: Place) -> None:
         pieces = decoder.pieces(chunk)
         while (piece := await off_loop(self._threads.compute, next, pieces, b"")) != b"":
-            await self._held_up(self._sink.write(piece))
+            await self._held_up(self._sink.write(piece), place)
 
 
 def _chunk(read: bytes | tuple[bytes, bool]) -> bytes:
