@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _READ_BYTES = 256 * 1024
 _DELETES_AT_ONCE = 8
+_BUSY_DELAYS_S = (0.5, 2.0)
 _COMPLETE_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -210,17 +211,20 @@ class Storage:
         self, key: str, body: PartBody, content_type: str = "application/zip", disposition: str | None = None
     ) -> str:
         """Store a small object in one request and give its ETag."""
-        checksum = await self._checksum(body)
-        with translated("storing an object"):
-            answer = await self._api.put_object(
-                Bucket=self._bucket,
-                Key=key,
-                Body=body,
-                ContentType=content_type,
-                **_disposition(disposition),
-                **checksum,
-            )
-        return _bare(answer.get("ETag", ""))
+        extra = _disposition(disposition) | await self._checksum(body)
+        for delay_s in (*_BUSY_DELAYS_S, None):
+            try:
+                with translated("storing an object"):
+                    answer = await self._api.put_object(
+                        Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, **extra
+                    )
+            except CallError as error:  # the SDK does not know every way of saying "not so fast"
+                if delay_s is None or not error.slow_down:
+                    raise
+                await asyncio.sleep(delay_s)
+            else:
+                return _bare(answer.get("ETag", ""))
+        raise StorageError("storage_unavailable", "storing an object: the store gave no result")
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Size and ETag of an object; None when there is none."""
