@@ -7,23 +7,39 @@ import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 import java.util.zip.ZipInputStream;
 
-/** Reads an archive as ZipInputStream (front to back) or as ZipFile (by the directory) and prints what it found. */
+/**
+ * Reads archives as ZipInputStream (front to back) or as ZipFile (by the directory) and prints what it found. Where
+ * there are several, a line "archive" with the path comes before the files of each.
+ */
 public class ReadZip {
     public static void main(String[] arguments) throws Exception {
-        String path = arguments[1];
-        if (arguments[0].equals("stream")) {
-            try (ZipInputStream zip = new ZipInputStream(new BufferedInputStream(new FileInputStream(path), 1 << 20))) {
-                for (ZipEntry entry; (entry = zip.getNextEntry()) != null; ) {
-                    print(entry.getName(), zip);
-                }
+        for (int number = 1; number < arguments.length; number++) {
+            if (arguments.length > 2) {
+                print("archive " + arguments[number]);
             }
-        } else {
-            try (ZipFile zip = new ZipFile(path)) {
-                for (Enumeration<? extends ZipEntry> all = zip.entries(); all.hasMoreElements(); ) {
-                    ZipEntry entry = all.nextElement();
-                    try (InputStream input = zip.getInputStream(entry)) {
-                        print(entry.getName(), input);
-                    }
+            if (arguments[0].equals("stream")) {
+                readStream(arguments[number]);
+            } else {
+                readFile(arguments[number]);
+            }
+        }
+        System.out.flush();
+    }
+
+    static void readStream(String path) throws Exception {
+        try (ZipInputStream zip = new ZipInputStream(new BufferedInputStream(new FileInputStream(path), 1 << 20))) {
+            for (ZipEntry entry; (entry = zip.getNextEntry()) != null; ) {
+                print(entry.getName(), zip);
+            }
+        }
+    }
+
+    static void readFile(String path) throws Exception {
+        try (ZipFile zip = new ZipFile(path)) {
+            for (Enumeration<? extends ZipEntry> all = zip.entries(); all.hasMoreElements(); ) {
+                ZipEntry entry = all.nextElement();
+                try (InputStream input = zip.getInputStream(entry)) {
+                    print(entry.getName(), input);
                 }
             }
         }
@@ -36,7 +52,11 @@ public class ReadZip {
         for (int count; (count = input.read(buffer)) > 0; size += count) {
             crc32.update(buffer, 0, count);
         }
-        byte[] line = (size + " " + Long.toHexString(crc32.getValue()) + " " + name + "\n").getBytes("UTF-8");
+        print(size + " " + Long.toHexString(crc32.getValue()) + " " + name);
+    }
+
+    static void print(String text) throws Exception {
+        byte[] line = (text + "\n").getBytes("UTF-8");
         System.out.write(line, 0, line.length);
         System.out.flush();
     }

@@ -1,0 +1,54 @@
+"""An independent witness: Python itself tells of every connect of this process, whoever asks for it.
+
+It hears the audit event `socket.connect`, which is raised below asyncio and below anything of ours. Who was dialling
+for what is known by a context variable, since a task inherits the context of whoever began it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+
+errand: ContextVar[str] = ContextVar("errand", default="?")
+
+
+@dataclass(slots=True)
+class Witness:
+    """Where this process has connected to, and what for."""
+
+    dials: list[tuple[str, str]] = field(default_factory=list)
+
+    def outside(self, *allowed: str) -> list[tuple[str, str]]:
+        """Dials to any other address than the allowed ones."""
+        return [dial for dial in self.dials if dial[0] not in allowed]
+
+
+_watching: list[Witness] = []
+
+
+@contextmanager
+def watching() -> Iterator[Witness]:
+    """Note every connect to an Internet address until the block ends."""
+    _listen()
+    witness = Witness()
+    _watching.append(witness)
+    try:
+        yield witness
+    finally:
+        _watching.remove(witness)
+
+
+@cache
+def _listen() -> None:
+    """Once for the process: an audit hook stays for good."""
+    sys.addaudithook(_heard)
+
+
+def _heard(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "socket.connect" and _watching and isinstance(address := arguments[1], tuple):
+        for witness in _watching:
+            witness.dials.append((str(address[0]), errand.get()))
