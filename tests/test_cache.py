@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -143,3 +145,32 @@ def test_a_folder_that_cannot_be_written_is_named_at_start(tmp_path: object) -> 
         cache = Cache(ByteBudget(0), ByteBudget(1), f"{tmp_path}/missing", pools, share_bytes=1)
         with pytest.raises(StartError, match=r"cache\.dir.*disk_bytes"):
             cache.check_folder()
+
+
+@pytest.mark.parametrize("spilled_before", [0, 1])
+async def test_a_write_that_is_cut_off_gives_disk_and_file_back(tmp_path: Path, spilled_before: int) -> None:
+    """Cancelled while the disk is slow, at its first block or later: no file stays open, no budget is lost."""
+    with threads() as pools:
+        cache = Cache(ByteBudget(0), ByteBudget(100 * KIB), str(tmp_path), pools, share_bytes=0)
+        entry = Entry(cache, JobShelf(1, ordered=False), 0, 0)
+        for _ in range(spilled_before):
+            await entry.write([bytes(KIB)], KIB)
+        go_on = threading.Event()
+        slow = [pools.disk.submit(go_on.wait) for _ in range(2)]
+        writing = asyncio.create_task(entry.write([bytes(KIB)], KIB))
+        await asyncio.sleep(0)  # one turn takes it to the disk thread
+        writing.cancel()
+        entry.close()
+        go_on.set()
+        await asyncio.wait([writing])
+        assert writing.cancelled()
+        assert [future.result() for future in slow] == [True, True]
+        assert cache.disk.used_bytes == 0
+    assert not [link for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in (link := _target(fd))]
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        return ""

@@ -84,6 +84,7 @@ class Entry:
         self._head: deque[bytes] = deque()
         self._head_bytes = 0
         self._spill: _Spill | None = None
+        self._disk_reserved = 0
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._read_any = False
@@ -134,16 +135,20 @@ class Entry:
     async def _store_on_disk(self, batch: Sequence[bytes], size_bytes: int) -> bool:
         if not self._cache.disk.try_reserve(size_bytes):
             return False
+        # Entered before the thread begins, so that whoever closes the entry meanwhile closes and gives back all of it.
+        self._disk_reserved += size_bytes
+        is_first = self._spill is None
+        spill = self._spill = self._spill or _Spill(self._cache.folder)
         try:
-            spill = self._spill
-            if spill is None:
-                spill = await off_loop(self._cache.threads.disk, _Spill, self._cache.folder)
             await off_loop(self._cache.threads.disk, spill.append, batch)
         except OSError as error:
-            self._cache.disk.release(size_bytes)
             log.warning("cache.disk_refused", reason=error.strerror, size_bytes=size_bytes)
+            if self._spill is spill:
+                self._disk_reserved -= size_bytes
+                self._cache.disk.release(size_bytes)
+                if is_first:
+                    self._drop_spill()
             return False  # the disk is fuller than we were told: wait to be followed instead
-        self._spill = spill
         return True
 
     async def _wait_for_room(self) -> None:
@@ -232,10 +237,13 @@ class Entry:
         self._head.clear()
         self._tail.clear()
         self._head_bytes = self._tail_bytes = 0
+        self._drop_spill()
+
+    def _drop_spill(self) -> None:
         if self._spill is not None:
-            self._cache.disk.release(self._spill.written_bytes)
+            self._cache.disk.release(self._disk_reserved)
             self._cache.threads.disk.submit(self._spill.close)
-            self._spill = None
+            self._spill, self._disk_reserved = None, 0
 
     def _give_back(self, size_bytes: int) -> None:
         if size_bytes:
@@ -244,10 +252,12 @@ class Entry:
 
 
 class _Spill:
-    """An unnamed file on disk, read behind its writer; its lock lets `close` come at any time."""
+    """An unnamed file on disk, opened by its first writer; read behind it. Its lock lets `close` come at any time."""
 
     def __init__(self, folder: str) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder or None, buffering=0)  # noqa: SIM115 - see close
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self._is_closed = False
         self._lock = threading.Lock()
         self.written_bytes = 0
         self._read = 0
@@ -261,9 +271,13 @@ class _Spill:
         """Write `batch` at the end; after an OSError the reader still finds what was there before."""
         offset = self.written_bytes
         with self._lock:
+            if self._is_closed:
+                return
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder or None, buffering=0)  # noqa: SIM115 - see close
             for chunk in batch:
                 view = memoryview(chunk)
-                while view and not self._file.closed:
+                while view:
                     done = os.pwrite(self._file.fileno(), view, offset)
                     view = view[done:]
                     offset += done
@@ -272,14 +286,17 @@ class _Spill:
     def read(self, size_bytes: int) -> bytes:
         """The next bytes, or none when the file was closed meanwhile."""
         with self._lock:
-            chunk = b"" if self._file.closed else os.pread(self._file.fileno(), size_bytes, self._read)
+            chunk = b"" if self._file is None else os.pread(self._file.fileno(), size_bytes, self._read)
         self._read += len(chunk)
         return chunk
 
     def close(self) -> None:
         """Close the file, which has no name and so is gone."""
         with self._lock:
-            self._file.close()
+            self._is_closed = True
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 def _pop(chunks: deque[bytes]) -> tuple[list[bytes], int]:

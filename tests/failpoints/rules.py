@@ -64,6 +64,16 @@ async def right_archive(api: Api, job_id: str, shape: Shape) -> list[str]:
         return [f"the archive cannot be read: {error!r}"]
 
 
+async def right_files(api: Api, job_id: str, shape: Shape) -> list[str]:
+    """Each file that was to be kept is there, byte for byte, behind its own link."""
+    broken = []
+    for index, data in shape.kept.items():
+        async with api.session.get(f"{api.base}/v1/download/{job_id}/files/{index}") as answer:
+            if answer.status != 200 or await answer.read() != data:
+                broken.append(f"kept file {index} is not what its source serves ({answer.status})")
+    return broken
+
+
 def _compared(data: bytes, shape: Shape) -> list[str]:
     expected = shape.expected
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -82,11 +92,11 @@ def _lines(text: bytes | None) -> list[str]:
     return text.decode().splitlines() if text else []
 
 
-async def clean(plot: Plot, *, archives: int = 1) -> list[str]:
-    """Soon nothing is left but the archive; gives what is still there when the time is over."""
+async def clean(plot: Plot, *, objects: int = 1) -> list[str]:
+    """Soon nothing is left but the archive and what is kept; gives what is still there when the time is over."""
     deadline = time.monotonic() + CLEAN_WITHIN_S
     while True:
-        broken = [await rule(plot) for rule in _LEFTOVERS] + [await _objects(plot, archives)]
+        broken = [await rule(plot) for rule in _LEFTOVERS] + [await _objects(plot, objects)]
         left = [words for words in broken if words]
         if not left or time.monotonic() > deadline:
             return left
@@ -128,10 +138,10 @@ async def _uploads(plot: Plot) -> str:
     return f"unfinished uploads: {left}" if left else ""
 
 
-async def _objects(plot: Plot, archives: int) -> str:
+async def _objects(plot: Plot, wanted: int) -> str:
     listed = await plot.stage.bucket.list_objects_v2(Bucket=BUCKET, Prefix=plot.object_prefix)
     keys = [item["Key"] for item in listed.get("Contents", [])]
-    return f"{len(keys)} objects instead of {archives}: {keys}" if len(keys) != archives else ""
+    return f"{len(keys)} objects instead of {wanted}: {keys}" if len(keys) != wanted else ""
 
 
 _LEFTOVERS: tuple[Callable[[Plot], Awaitable[str]], ...] = (_lasting_keys, _held_keys, _uploads)

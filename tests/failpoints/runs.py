@@ -148,10 +148,11 @@ class _Play:
 
     async def _judge(self, port: int) -> None:
         api = self._plot.api(port)
-        self._done.broken += await rules.clean(self._plot)
+        self._done.broken += await rules.clean(self._plot, objects=1 + len(self._shape.kept))
         self._done.broken += await rules.only_one_job(self._plot, self._job_id)
         self._done.broken += await rules.ended_once(self._plot, api, self._job_id)
         self._done.broken += await rules.right_archive(api, self._job_id, self._shape)
+        self._done.broken += await rules.right_files(api, self._job_id, self._shape)
 
     async def _up(self, child: Child) -> int:
         port = await child.up()

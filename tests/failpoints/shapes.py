@@ -42,6 +42,13 @@ class Shape:
             names |= {MANIFEST_NAME: None, CHECKSUMS_NAME: None}
         return names
 
+    @property
+    def kept(self) -> dict[int, bytes]:
+        """What must be kept beside the archive, by the files' places in the request."""
+        if not self.options.get("keepFiles"):
+            return {}
+        return {index: file.data for index, file in enumerate(self.files) if file.comes}
+
 
 def _many() -> tuple[File, ...]:
     kinds = ("plain", "text", "text", "plain", "chunked", "missing")
@@ -59,6 +66,10 @@ def _large(last: str) -> tuple[File, ...]:
 def _torn() -> tuple[File, ...]:
     """The archive follows the large one, so that its first half is on its way to the store when it starts anew."""
     return (File("small.bin", 1000), File("starts-anew.bin", 24 * MIB, "torn"), File("broken.bin", 3 * MIB, "broken"))
+
+
+def _kept() -> tuple[File, ...]:
+    return (File("small.bin", 1000), File("text.txt", 50_000, "text"), File("large.bin", 12 * MIB))
 
 
 ONE = (File("one.bin", 10_000),)
@@ -79,5 +90,6 @@ SHAPES = {
         Shape(5, "the same, given back at SIGTERM", Role.LEAVING, _large("held")),
         Shape(6, "the request of a job", Role.DOOR, ONE),
         Shape(7, "a large file that starts anew in the middle, and one that never comes", Role.FIRST, _torn()),
+        Shape(8, "files that are kept, one larger than a part", Role.FIRST, _kept(), {"keepFiles": True}),
     )
 }

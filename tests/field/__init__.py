@@ -16,6 +16,7 @@ run on a real service, what was got.
     addresses                                                                 C
     store                                                                     D
     jobs                                                                      E, and B02
+    naming, framing, further, calls     relatives of all of these, as B03.2 is of B03, and E02: bad requests
     cases.py          all of them in order
     __main__.py       the table
 """

@@ -45,8 +45,8 @@ def cut(
 
     async def script(exchange: Exchange) -> None:
         await exchange.answer("200 OK", {"Content-Length": str(len(body))} | (headers or {}), body[:after])
-        if end is Exchange.reset:
-            await asyncio.sleep(0.05)  # else the reset overtakes what was sent
+        if after:
+            await asyncio.sleep(0.2)  # else the end overtakes what was sent, in a busy service too
         end(exchange)
 
     return script
@@ -65,6 +65,15 @@ def part(first: int, last: int, *, headers: dict[str, str] | None = None, total:
     """A 206 with the bytes from `first` to `last`."""
     placed = {"Content-Range": f"bytes {first}-{last}/{total}"} | ETAG | (headers or {})
     return answer(placed, BODY[first : last + 1], "206 Partial Content")
+
+
+def if_asked(rest: Script, whole: Script) -> Script:
+    """`rest` for a request with a Range, else `whole`."""
+
+    async def script(exchange: Exchange) -> None:
+        await (rest if exchange.header("Range") else whole)(exchange)
+
+    return script
 
 
 def redirect(location: str | None, status: str = "302 Found", headers: dict[str, str] | None = None) -> Script:

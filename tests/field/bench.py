@@ -19,7 +19,7 @@ import threading
 import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,10 +40,17 @@ from tests.ziplint import lint
 
 MIB = 1024 * 1024
 IDLE_S = 2.0
+SLOW_IDLE_S = 1.0  # before the slow store
 SLOW = 10 * MIB  # bytes a second
 READY = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 _ROOT = Path(__file__).parents[2]
 _MISSING = "MISSING-FILES.txt"
+
+# Proxies that are not there: whoever asks them gets nothing. The store and Redis lie on 127.0.0.1.
+_NO_WAY_OUT = dict.fromkeys(
+    ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"
+)
+_NO_WAY_OUT |= {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
 T = TypeVar("T")
 Settings = dict[str, dict[str, Any]]
@@ -64,10 +71,14 @@ class Running:
 
     @property
     def leftovers(self) -> list[str]:
-        """Files in its cache folder."""
-        return [
-            str(path.name) for path in (self.folder / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"
-        ]
+        """Files in its cache folder, those without a name too that it holds open."""
+        folder = self.folder / "cache"
+        named = [path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        held = []
+        for link in Path(f"/proc/{self.process.pid}/fd").glob("*"):
+            with suppress(OSError):
+                held.append(str(link.readlink()))
+        return named + [each for each in held if each.startswith(str(folder)) and not each.endswith(".lock")]
 
 
 @dataclass(slots=True)
@@ -174,6 +185,7 @@ class Bench:
         self.faults: dict[str, Fault] = {}  # of the store, by the job that they are meant for
         self.relay: Relay | None = None
         self.throttle: Throttle | None = None
+        self.one_job: str | None = None  # one that is completed, for calls about it
         self._stack = stack
         self._locks: dict[str, asyncio.Lock] = {}
         self._running: dict[str, Running] = {}
@@ -205,7 +217,7 @@ class Bench:
         (folder / "cache").mkdir(parents=True)
         changes = settings if settings is not None else await self._changes(name)
         trusted = str((await self.authority()).root)
-        environment = {"SSL_CERT_FILE": trusted} | environment
+        environment = {"SSL_CERT_FILE": trusted} | _NO_WAY_OUT | environment
         process, base = await _start(self._settings(name, folder, changes), folder, environment)
         service = Running(Api(self.session, base), process, folder)
         try:
@@ -226,16 +238,24 @@ class Bench:
             self.store = await self._stack.enter_async_context(store_with(self._fault))
             limits = {"max_job_bytes": 64 * MIB, "attempts": 1}
             return {"storage": self.store.settings().model_dump() | {"part_bytes": 5 * MIB}, "jobs": limits}
-        if name == "slow":
-            return await self._slow()
+        if name in ("slow", "slow-diskless"):
+            return await self._slow(name)
         raise KeyError(name)
 
-    async def _slow(self) -> Settings:
-        """Little memory, before a store that is slower than its sources."""
-        self.slow_store = await self._stack.enter_async_context(store_with(lambda call: None))
-        self.throttle = await self._stack.enter_async_context(throttled(self.slow_store.endpoint_url, SLOW))
+    async def _slow(self, name: str) -> Settings:
+        """Little memory, and disk or none, before a store that is slower than its sources."""
+        async with self.lock("the slow store"):
+            if self.slow_store is None:
+                self.slow_store = await self._stack.enter_async_context(store_with(lambda call: None))
+                self.throttle = await self._stack.enter_async_context(throttled(self.slow_store.endpoint_url, SLOW))
+        assert self.throttle is not None
         place = {"endpoint_url": f"http://127.0.0.1:{self.throttle.port}", "part_bytes": 5 * MIB}
-        return {"storage": self.slow_store.settings().model_dump() | place, "memory": {"budget_bytes": 24 * MIB}}
+        changes: Settings = {
+            "storage": self.slow_store.settings().model_dump() | place,
+            "memory": {"budget_bytes": 24 * MIB},
+            "sources": {"idle_timeout_s": SLOW_IDLE_S},
+        }
+        return changes if name == "slow" else changes | {"cache": {"disk_bytes": 0}}
 
     def _fault(self, call: Call) -> int | str | None:
         """What becomes of a call to the store; its key tells which job it is for."""
@@ -346,10 +366,10 @@ class Loop:
 
 
 async def _cut_off() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    while left := asyncio.all_tasks() - {asyncio.current_task()}:  # those that end may begin others
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1)
 
 
 @contextmanager

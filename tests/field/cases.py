@@ -6,10 +6,14 @@ from tests.field import (
     addresses,
     archives,
     bodies,
+    calls,
     connections,
     contents,
+    framing,
+    further,
     jobs,
     names,
+    naming,
     redirects,
     resuming,
     statuses,
@@ -17,7 +21,23 @@ from tests.field import (
 )
 from tests.field.case import Case
 
-_MODULES = (archives, names, bodies, resuming, redirects, statuses, connections, contents, addresses, store, jobs)
+_MODULES = (
+    archives,
+    names,
+    bodies,
+    resuming,
+    redirects,
+    statuses,
+    connections,
+    contents,
+    addresses,
+    store,
+    jobs,
+    framing,
+    further,
+    naming,
+    calls,
+)
 CASES: tuple[Case, ...] = tuple(
     sorted((case for module in _MODULES for case in module.CASES), key=lambda case: case.id)
 )
