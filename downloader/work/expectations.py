@@ -141,15 +141,16 @@ def check_no_report(source: Source, filename: str | None, proven: str | None, st
         )
 
 
-def check_type(expected: str | None, declared: str | None, proven: str | None) -> None:
+def check_type(expected: str | None, declared: str | None, proven: str | None, *, is_empty: bool) -> None:
     """Raise `type_mismatch` when the file is not of the type that the request names."""
     wanted, said = normal_type(expected), normal_type(declared)
-    if wanted is None or wanted in _GENERIC or _is_compatible(wanted, proven, said):
+    if wanted is None or wanted in _GENERIC:
         return
-    if proven == sniff.SVG and wanted in _SVG_IS_ALSO:
+    is_hollow = is_empty and wanted in _ALWAYS_PROVEN  # whatever its source calls it
+    if not is_hollow and (_is_compatible(wanted, proven, said) or (proven == sniff.SVG and wanted in _SVG_IS_ALSO)):
         return
-    found = proven or said or "unknown"
-    raise SourceError("type_mismatch", f"the file is of type {found[:80]} instead of {wanted[:80]}")
+    found = "empty" if is_hollow else f"of type {(proven or said or 'unknown')[:80]}"
+    raise SourceError("type_mismatch", f"the file is {found} instead of {wanted[:80]}")
 
 
 def _is_compatible(wanted: str, proven: str | None, said: str | None) -> bool:

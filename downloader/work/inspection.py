@@ -78,7 +78,7 @@ class Inspector:
         check_no_page(self._source, self._offer.filename, declared, self._proven, start)
         check_no_report(self._source, self._offer.filename, self._proven, start)
         if self._source.content_type is not None:
-            check_type(self._source.content_type, declared, self._proven)
+            check_type(self._source.content_type, declared, self._proven, is_empty=not self._size)
 
     def _check_size(self, *, is_whole: bool) -> None:
         expected = self._source.size

@@ -185,7 +185,7 @@ def _listens(what: str, expected: str, find: Any) -> Story:
     async def tell(bench: Bench) -> str:
         service = await bench.service()
         job_id = await find(bench, service)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(2):
             reply = await service.api.call("GET", SUBSCRIBE + job_id, headers=STREAM)
             plain = await service.api.call("GET", SUBSCRIBE + job_id, headers={"Accept": "application/json"})
         events = [line[7:] for line in reply.raw.decode().splitlines() if line.startswith("event: ")]
@@ -436,7 +436,7 @@ async def _no_leftovers(bench: Bench) -> str:
         await service.api.call("POST", f"/v1/download/{cancelled}/cancel")
         await service.api.finished(cancelled)
         with suppress(AssertionError):
-            await wait_until(lambda: not service.leftovers, within_s=15)
+            await wait_until(lambda: not service.leftovers, within_s=3)
         assert not service.leftovers, f"still open: {len(service.leftovers)}, {service.leftovers[0][-30:]}"
         assert bench.slow_store is not None
         return f"{done.status['status']}, {await nothing_left(bench.slow_store, cancelled)}"
@@ -458,7 +458,7 @@ async def _no_room(bench: Bench) -> str:
         odd = {done.code(at) for at in range(8)} - {"done", "temp_space"}
         wrong = [at for at in range(8) if done.code(at) == "done" and done.data(at) != body]
         after = await bench.job(urls[:2], service=service)
-        await wait_until(lambda: not service.leftovers, within_s=15)
+        await wait_until(lambda: not service.leftovers, within_s=3)
     return f"{odd or 'whole or temp_space'}{wrong or ''}, then {after.codes()}"
 
 

@@ -91,7 +91,7 @@ def _in_date(seconds: float) -> Callable[[], str]:
 
 def _pacing() -> tuple[Given, ...]:
     many, down = "429 Too Many Requests", "503 Service Unavailable"
-    soon = (0.0, 4.0)
+    soon = (0.0, 1.6)
     refused = answer({"Retry-After": "3600"}, b"", many)
     return (
         _later_answer(lambda: "1", many, "1 second", (0.95, 3.0)),
