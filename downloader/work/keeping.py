@@ -10,6 +10,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -62,9 +63,9 @@ class Keeper:
         await self._ledger.storing(kept_folder(self._archive_key))
         for group in _groups(sorted(entries, key=lambda entry: entry.end), self._part_bytes):
             if group[0].tail.size > self._part_bytes:
-                await _tried(lambda entry=group[0]: self._keep_large(entry))  # type: ignore[misc]
+                await _tried(partial(self._keep_large, group[0]))
             else:
-                await _tried(lambda group=group: self._keep_small(group))  # type: ignore[misc]
+                await _tried(partial(self._keep_small, group))
 
     async def _keep_small(self, group: Sequence[SavedEntry]) -> None:
         """Read the stretch of the archive that the files lie in, and store each."""
