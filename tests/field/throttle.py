@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -33,12 +33,15 @@ async def throttled(url: str, bytes_per_s: float) -> AsyncIterator[Throttle]:
         except OSError:
             writer.close()
             return
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_up(made, reader, far_writer))
                 group.create_task(_down(far_reader, writer))
-        writer.close()
-        far_writer.close()
+        except* (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            far_writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=_PIECE)
     made.port = server.sockets[0].getsockname()[1]

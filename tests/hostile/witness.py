@@ -7,6 +7,7 @@ for what is known by a context variable, since a task inherits the context of wh
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ class Witness:
     """Where this process has connected to, and what for."""
 
     dials: list[tuple[str, str]] = field(default_factory=list)
+    strangers: frozenset[int | None] = frozenset()
 
     def outside(self, *allowed: str) -> list[tuple[str, str]]:
         """Dials to any other address than the allowed ones."""
@@ -32,9 +34,12 @@ _watching: list[Witness] = []
 
 @contextmanager
 def watching() -> Iterator[Witness]:
-    """Note every connect to an Internet address until the block ends."""
+    """Note every connect to an Internet address until the block ends.
+
+    Threads that were there before have errands of their own and are not listened to.
+    """
     _listen()
-    witness = Witness()
+    witness = Witness(strangers=frozenset(each.ident for each in threading.enumerate()) - {threading.get_ident()})
     _watching.append(witness)
     try:
         yield witness
@@ -51,4 +56,5 @@ def _listen() -> None:
 def _heard(event: str, arguments: tuple[object, ...]) -> None:
     if event == "socket.connect" and _watching and isinstance(address := arguments[1], tuple):
         for witness in _watching:
-            witness.dials.append((str(address[0]), errand.get()))
+            if threading.get_ident() not in witness.strangers:
+                witness.dials.append((str(address[0]), errand.get()))
