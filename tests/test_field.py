@@ -21,6 +21,7 @@ def shared(valkey: Redis, s3: S3) -> Iterator[tuple[Bench, Loop]]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_the_table_comes_out_right(shared: tuple[Bench, Loop]) -> None:
     """Every situation comes out as expected; the cases run side by side, as most of their time is spent waiting."""

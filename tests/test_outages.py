@@ -14,8 +14,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis as RedisClient
 
-from downloader.state.scripts import source_of
+from downloader.state.scripts import Scripts, source_of
 from tests.api import Answer, Api, Frame
 from tests.conftest import Start, no_leaks
 from tests.files import Origin
@@ -521,3 +522,17 @@ async def test_connections_of_redis_that_break_again_and_again(
         assert (await api.finished(job_id))["status"] == "completed"
         process.terminate()
         assert (await ended(process)).status == 0
+
+
+async def test_a_redis_that_forgets_scripts_as_soon_as_it_is_told(redis: OwnRedis) -> None:
+    """As in a failover: between telling a script and calling it there may be another server, who knows nothing."""
+    async with RedisClient.from_url(redis.url) as client, RedisClient.from_url(redis.url) as other:
+        scripts = Scripts(client, "forgetful")
+        calling = asyncio.create_task(_run_often(scripts, 1000))
+        while not calling.done():
+            await other.script_flush()
+        assert len(calling.result()) == 1
+
+
+async def _run_often(scripts: Scripts, times: int) -> set[bytes]:
+    return {await scripts.run("server") for _ in range(times)}

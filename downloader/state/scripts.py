@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError
 
 from downloader.state.client import Client, translated
 
@@ -39,6 +40,7 @@ class Scripts:
 
     def __init__(self, client: Client, prefix: str) -> None:
         self.prefix = f"{{{prefix}}}:"
+        self._client = client
         self._scripts = {name: client.register_script(source_of(name)) for name in NAMES}
 
     async def run(self, name: str, *args: Argument, client: Client | None = None) -> Any:
@@ -46,7 +48,12 @@ class Scripts:
         script: AsyncScript = self._scripts[name]
         arguments: Sequence[Argument] = (self.prefix, *args)
         with translated():
-            return await script(keys=[self.prefix], args=arguments, client=client)
+            try:
+                return await script(keys=[self.prefix], args=arguments, client=client)
+            except NoScriptError:
+                # It was told just now, but a failover lay between telling and calling: send it along with the call.
+                execute: Any = (client or self._client).execute_command
+                return await execute("EVAL", script.script, 1, self.prefix, *arguments)
 
 
 def source_of(name: str) -> str:
