@@ -37,7 +37,7 @@ async def throttled(url: str, bytes_per_s: float) -> AsyncIterator[Throttle]:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_up(made, reader, far_writer))
                 group.create_task(_down(far_reader, writer))
-        except* (ConnectionError, asyncio.IncompleteReadError):
+        except* (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
