@@ -40,6 +40,7 @@ from tests.servers import S3, Redis
 # Names
 
 
+@pytest.mark.slow
 def test_hostile_names_are_harmless_to_every_reader() -> None:
     """Several hundred hostile names: every reader unpacks what we say, nothing collides, nothing leaves its folder."""
     figures = try_names(400, seed=2)
@@ -148,6 +149,7 @@ def _zipped(path: Path, files: dict[str, bytes]) -> Path:
 # Archives
 
 
+@pytest.mark.slow
 def test_random_archives_are_read_by_everybody() -> None:
     """Any sizes, methods, dates, part sizes and rollbacks."""
     figures = try_archives(30, seed=2)
@@ -220,6 +222,7 @@ async def test_both_witnesses_see_a_dial(canary: str) -> None:
 # Flaky
 
 
+@pytest.mark.slow
 def test_all_files_of_a_moody_source_arrive(valkey: Redis, s3: S3) -> None:
     """A hundred files, one request in five fails: all arrive as they are, at little more than their bytes."""
     figures = try_flaky_with(valkey, s3, 100, seed=2)

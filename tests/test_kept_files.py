@@ -86,7 +86,7 @@ async def test_what_has_no_link_says_why(api: Api, origin: Origin) -> None:
     await api.call("DELETE", f"/v1/download/{running}")
 
 
-@pytest.mark.parametrize("end", ["deleted", "expired"])
+@pytest.mark.parametrize("end", ["deleted", pytest.param("expired", marks=pytest.mark.slow)])
 async def test_they_go_with_their_archive(start: Start, settings: dict[str, Any], origin: Origin, end: str) -> None:
     """DELETE, or the archive's expiry, and the bucket is empty."""
     lives = {"link_ttl_s": 1, "archive_ttl_s": 2 if end == "expired" else 600}
@@ -106,6 +106,7 @@ async def test_they_go_with_their_archive(start: Start, settings: dict[str, Any]
             assert "downloadUrl" not in (await api.status(status["jobId"]))["files"][0]
 
 
+@pytest.mark.slow
 async def test_a_store_that_stumbles_costs_nothing(start: Start, settings: dict[str, Any], origin: Origin) -> None:
     """A few of the calls that keep files fail, each in another way; all files arrive, in one attempt."""
     faults: list[int | str | None] = ["reset", None, 503, "lost", None, 500]
