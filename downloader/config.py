@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from downloader.s3url import S3Url, is_s3
+from downloader.s3url import BUCKET_PATTERN, S3Url, is_s3
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -123,7 +123,7 @@ def _is_host_pattern(text: str) -> bool:
 class BucketSettings(Section):
     """One bucket that sources may lie in, as s3://name/key."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$", description="The bucket.")
+    name: str = Field(pattern=f"^{BUCKET_PATTERN}$", description="The bucket.")
     endpoint_url: str = Field("", description="Its S3 endpoint; empty = AWS.")
     region: str = Field("us-east-1", description="Region that requests are signed for.")
     access_key_id: str = Field("", description="Access key; empty = the SDK's own chain.")

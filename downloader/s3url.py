@@ -12,7 +12,8 @@ from typing import Self
 SCHEME = "s3://"
 KEY_BYTES_MAX = 1024
 _SCHEME = re.compile(SCHEME, re.IGNORECASE)
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+BUCKET_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]"
+_BUCKET = re.compile(BUCKET_PATTERN)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

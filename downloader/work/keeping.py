@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +20,7 @@ from downloader.errors import StorageError
 from downloader.jobs import kept_folder, kept_key
 from downloader.work.partbody import PartBody
 from downloader.work.threads import Threads, off_loop
+from downloader.work.together import together
 from downloader.work.upload import Upload
 from downloader.work.zipformat import Method
 
@@ -72,13 +73,8 @@ class Keeper:
         start = _data_start(group[0])
         async with aclosing(self._storage.read(self._archive_key, start, max(group[-1].end, start + 1))) as pieces:
             stretch = memoryview(b"".join([piece async for piece in pieces]))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for entry in group:
-                    packed = stretch[_data_start(entry) - start : entry.end - start]
-                    tasks.create_task(self._store(entry, packed))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        packed = (stretch[_data_start(entry) - start : entry.end - start] for entry in group)
+        await together([partial(self._store, *each) for each in zip(group, packed, strict=True)], GROUP_FILES)
 
     async def _store(self, entry: SavedEntry, packed: memoryview) -> None:
         unpacker = _Unpacker(entry)
@@ -101,11 +97,16 @@ class Keeper:
         try:
             await self._send(entry, upload)
             await upload.complete()
-        except BaseException:
+        except StorageError:
+            # The next try announces an upload of its own, so nobody would look for this one. Whatever else ends us
+            # leaves it announced, to be swept.
             await upload.close()
             if upload.upload_id is not None:
-                await self._storage.abort(self._key(entry), upload.upload_id)
+                with suppress(StorageError):
+                    await self._storage.abort(self._key(entry), upload.upload_id)
             raise
+        finally:
+            await upload.close()
         info = await self._storage.head(self._key(entry))
         if info is None or info.size != entry.tail.size:
             raise _differs(entry)

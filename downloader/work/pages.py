@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 
+from downloader.work.sniff import BEFORE_HTML, as_ascii
+
 LOOK_BYTES = 8192  # of blanks, comments and the beginning behind them
 # WHATWG MIME Sniffing, 7.1, and the two other elements that pages begin with when they are nothing but a redirect.
 _TAGS = rb"!doctype\s+html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link|form|center"
-_BEFORE = rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*"
-_PAGE = re.compile(_BEFORE + rb"<(?:" + _TAGS + rb")(?=[\s>/])", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(BEFORE_HTML + rb"<(?:" + _TAGS + rb")(?=[\s>/])", re.IGNORECASE | re.DOTALL)
 # A JSON object or list with something in it, an XML declaration, or the error element of S3 and its relatives.
 _REPORT = re.compile(
     rb"""\s*(?:\{\s*["}]|\[\s*[\[{"\]]|<\?xml\s|<[A-Za-z:]{0,40}(?:error|fault|problem|exception)\b)""", re.IGNORECASE
@@ -20,15 +21,9 @@ _REPORT = re.compile(
 
 def begins_like_a_page(start: bytes) -> bool:
     """Whether the file begins with an element of HTML, behind blanks and comments."""
-    return _PAGE.match(_text(start)) is not None
+    return _PAGE.match(as_ascii(start, LOOK_BYTES)) is not None
 
 
 def begins_like_a_report(start: bytes) -> bool:
     """Whether the file begins as JSON or XML does."""
-    return _REPORT.match(_text(start)) is not None
-
-
-def _text(start: bytes) -> bytes:
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return start[: 2 * LOOK_BYTES].decode("utf-16", "ignore").encode("ascii", "replace")
-    return start[:LOOK_BYTES].removeprefix(b"\xef\xbb\xbf")
+    return _REPORT.match(as_ascii(start, LOOK_BYTES)) is not None

@@ -8,16 +8,17 @@ wanted; the bytes of that entry beyond the last whole part, less than a part, ar
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from downloader.work.checkpoint import Checkpoint, Ledger, SavedEntry
 from downloader.work.storage import PartReceipt, Storage
 from downloader.work.storage_errors import CallError
+from downloader.work.together import together
 from downloader.work.upload import Begun
 
 log = structlog.get_logger(__name__)
@@ -95,20 +96,12 @@ class Heir:
         return info is not None and info.size == size and info.etag == etag
 
     async def _copy(self, checkpoint: Checkpoint, upload_id: str, count: int) -> tuple[PartReceipt, ...]:
-        turns = asyncio.Semaphore(self._copies_in_flight)
-
         async def copy(number: int, part: PartReceipt) -> PartReceipt:
-            async with turns:
-                start = (number - 1) * checkpoint.part_bytes
-                return await self._storage.copy_part(checkpoint.key, start, part, self._key, upload_id, number)
+            start = (number - 1) * checkpoint.part_bytes
+            return await self._storage.copy_part(checkpoint.key, start, part, self._key, upload_id, number)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                numbered = enumerate(checkpoint.parts[:count], 1)
-                copies = [group.create_task(copy(number, part)) for number, part in numbered]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        return tuple(task.result() for task in copies)
+        numbered = enumerate(checkpoint.parts[:count], 1)
+        return tuple(await together([partial(copy, *each) for each in numbered], self._copies_in_flight))
 
     async def _read(self, key: str, start: int, end: int) -> bytes:
         if start == end:

@@ -68,7 +68,8 @@ _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _SAMPLE_RATES = (44_100, 48_000, 32_000)
 _DIB_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 # Blanks, comments and an XML declaration may stand before a page begins.
-_BEFORE_HTML = re.compile(rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*", re.DOTALL)
+BEFORE_HTML = rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*"
+_BEFORE_HTML = re.compile(BEFORE_HTML, re.DOTALL)
 # Before an SVG a document type may stand too; one with declarations of its own is not followed.
 _BEFORE_SVG = re.compile(rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE\s+svg[^>\[]*>)*", re.DOTALL)
 _SVG_START = re.compile(rb"""<svg\s[^>]*?xmlns\s*=\s*["']http://www\.w3\.org/2000/svg["']""")
@@ -107,22 +108,23 @@ def _less_certain(start: bytes) -> str | None:
     return "application/pdf" if head.startswith(b"%PDF-") else None
 
 
-def _as_ascii(start: bytes) -> bytes:
+def as_ascii(start: bytes, limit: int = SNIFF_BYTES) -> bytes:
+    """The first bytes as text is looked through: without a byte order mark, UTF-16 reduced to ASCII."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return start[: 2 * SNIFF_BYTES].decode("utf-16", "ignore").encode("ascii", "replace")
-    return start[:SNIFF_BYTES].removeprefix(b"\xef\xbb\xbf")
+        return start[: 2 * limit].decode("utf-16", "ignore").encode("ascii", "replace")
+    return start[:limit].removeprefix(b"\xef\xbb\xbf")
 
 
 def is_html(start: bytes) -> bool:
     """Whether the bytes begin as an HTML page does."""
-    text = _as_ascii(start)
+    text = as_ascii(start)
     begin = _BEFORE_HTML.match(text)
     return _HTML_START.match(text, begin.end() if begin else 0) is not None
 
 
 def has_markup(start: bytes) -> bool:
     """Whether any of HTML's common tags is there."""
-    return _HTML_TAG.search(_as_ascii(start)) is not None
+    return _HTML_TAG.search(as_ascii(start)) is not None
 
 
 def root_at(text: bytes) -> int:
@@ -133,7 +135,7 @@ def root_at(text: bytes) -> int:
 
 def is_svg(start: bytes) -> bool:
     """Whether the bytes begin with SVG's root element, in SVG's namespace."""
-    text = _as_ascii(start)
+    text = as_ascii(start)
     return _SVG_START.match(text, root_at(text)) is not None
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -31,6 +32,7 @@ from downloader.work.storage_errors import (
     store_code,
     translated,
 )
+from downloader.work.together import together
 from downloader.work.traits import Traits, base64_crc32, composite_etag, probe
 
 if TYPE_CHECKING:
@@ -279,19 +281,8 @@ class Storage:
         """Remove all objects and uploads whose keys begin with `prefix`."""
         async for upload in self.uploads(prefix):
             await self.abort(upload.key, upload.upload_id)
-        turns = asyncio.Semaphore(_DELETES_AT_ONCE)
-
-        async def remove(key: str) -> None:
-            async with turns:
-                await self.delete(key)
-
         keys = [item.key async for item in self.objects(prefix)]
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for key in keys:
-                    tasks.create_task(remove(key))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        await together([partial(self.delete, key) for key in keys], _DELETES_AT_ONCE)
 
     async def traits(self) -> Traits:
         """What the store can do, found out by one small upload the first time and remembered."""
