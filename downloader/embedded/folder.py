@@ -193,6 +193,14 @@ def _write_private(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
+def _is_anothers(socket_file: Path) -> bool:
+    """Whether what a weed that was killed left there is not ours to remove."""
+    try:
+        return os.geteuid() not in (0, socket_file.lstat().st_uid)
+    except OSError:
+        return False
+
+
 def _free_ports(count: int) -> list[int]:
     start = secrets.randbelow(len(PORTS))
     circle = (PORTS[(start + step) % len(PORTS)] for step in range(len(PORTS)))
@@ -203,6 +211,9 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _is_free(port: int) -> bool:
+    """Whether our servers can have the port: nobody listens there, and no socket of another user's weed lies about."""
+    if _is_anothers(Path(f"/tmp/seaweedfs-s3-grpc-{port}.sock")):  # noqa: S108 - weed's own name, which no flag moves
+        return False
     with socket.socket() as probe:
         # Without this, a port whose last connection closed a minute ago counts as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
