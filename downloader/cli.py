@@ -1,4 +1,4 @@
-"""The command line: `serve`, `config`, `reconcile` and `demo`."""
+"""The command line: `serve`, `config`, `openapi`, `doctor`, `reconcile`, `demo`, and what `commands.py` adds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from downloader import __version__, lifetime, logs, settings
+from downloader import __version__, commands, lifetime, logs, settings
 from downloader.config import LogSettings, Settings
 from downloader.errors import ConfigError
+from downloader.options import ConfigFile, Sets, overrides
 
 app = typer.Typer(
     name="downloader",
@@ -20,17 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings file; ./config.toml if there is one.")
-]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (server.host).")]
 Port = Annotated[str | None, typer.Option(metavar="PORT", help="Port to listen on, 0 for any (server.port).")]
 Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error (log.level).")]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
-]
 
 
 def main() -> None:
@@ -60,7 +54,7 @@ def serve(
     log_level: Level = None,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C; a second one ends it at once."""
-    effective = settings.load(config, _overrides(sets, host=host, port=port, log_level=log_level))
+    effective = settings.load(config, overrides(sets, host=host, port=port, log_level=log_level))
     logs.set_up(effective.log)
     raise typer.Exit(lifetime.run(lambda stop: _serve(effective, stop)))
 
@@ -76,7 +70,16 @@ def show_config(
     if reference:
         typer.echo(settings.reference(), nl=False)
         return
-    typer.echo(settings.show(settings.load(config, _overrides(sets))))
+    typer.echo(settings.show(settings.load(config, overrides(sets))))
+
+
+@app.command()
+def openapi(config: ConfigFile = None, sets: Sets = None) -> None:
+    """Print the OpenAPI document as this service would serve it."""
+    from downloader.web.contract.serve import Contract  # only here, as in `_serve`
+    from downloader.web.routes import ROUTES
+
+    typer.echo(Contract(ROUTES, settings.load(config, overrides(sets))).readable(), nl=False)
 
 
 @app.command()
@@ -94,9 +97,28 @@ def reconcile(
     """Compare the bucket with what is remembered; status 1 if something does not agree and was not mended."""
     from downloader.reconcile import reconcile as compare  # only here, as in `_serve`
 
-    effective = settings.load(config, _overrides(sets))
+    effective = settings.load(config, overrides(sets))
     logs.set_up(LogSettings(level="warning"))
     raise typer.Exit(lifetime.run(lambda _: compare(effective, typer.echo, fix=fix, older_than_s=older_than)))
+
+
+@app.command()
+def doctor(
+    config: ConfigFile = None,
+    sets: Sets = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
+) -> None:
+    """Look at settings, machine, Redis and store, one line each; status 1 if something keeps the service from working.
+
+    Safe beside a running service; what it writes to look, it removes.
+    """
+    from downloader.doctor import doctor as examine  # only here, as in `_serve`
+
+    logs.set_up(LogSettings(level="error"))
+    raise typer.Exit(
+        lifetime.run(lambda _: examine(lambda: settings.load(config, overrides(sets)), typer.echo, as_json=as_json))
+    )
 
 
 @app.command()
@@ -120,6 +142,9 @@ def demo(
     raise typer.Exit(code)
 
 
+commands.add_to(app)
+
+
 async def _serve(effective: Settings, stop: lifetime.Stop) -> int:
     from downloader.service import running  # only here: `config` and `--help` answer without loading the whole house
 
@@ -128,15 +153,3 @@ async def _serve(effective: Settings, stop: lifetime.Stop) -> int:
         typer.echo(f"downloader {__version__} listening on {service.url}")
         await stop.asked()
     return 0
-
-
-def _overrides(sets: list[str] | None, **flags: str | None) -> dict[str, str]:
-    """The flags by dotted key; `--set` for the same key does not stand against the flag of its own."""
-    overrides: dict[str, str] = {}
-    for text in sets or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text} (flag): has no value; write --set section.key=value")
-        overrides[key.strip()] = value
-    names = {"host": "server.host", "port": "server.port", "log_level": "log.level"}
-    return overrides | {names[flag]: value for flag, value in flags.items() if value is not None}

@@ -5,17 +5,21 @@ Read once, at the door (`downloader/settings.py`), and handed to each part by it
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from downloader.keys import TENANT_PATTERN
 from downloader.s3url import BUCKET_PATTERN, S3Url, is_s3
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+PORTS = range(1, 65536)
 MIB = 1024 * 1024
 
 
@@ -28,6 +32,25 @@ class Section(BaseModel):
 def _networks(value: list[str]) -> list[str]:
     for item in value:
         ipaddress.ip_network(item, strict=False)
+    return value
+
+
+class Named(Protocol):
+    """A table of a list that has a name."""
+
+    @property
+    def name(self) -> str:
+        """The name, which stands once in the list."""
+
+
+N = TypeVar("N", bound=Named)
+
+
+def _each_name_once(value: list[N]) -> list[N]:
+    names = [item.name for item in value]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} stands there twice")
     return value
 
 
@@ -57,6 +80,23 @@ class RedisSettings(Section):
     durable_ack: bool = Field(False, description="Answer 202 only after the job is on disk (WAITAOF).")
 
 
+# What AWS allows in a tag; others allow no less.
+_TAG = re.compile(r"(?P<name>[\w +\-.:/@]{1,128})=(?P<value>[\w +\-=.:/@]{0,256})")
+_TAGS_MAX = 10
+
+
+def _object_tags(value: list[str]) -> list[str]:
+    names = []
+    for item in value:
+        tag = _TAG.fullmatch(item)
+        if tag is None or tag["name"].lower().startswith("aws:"):
+            raise ValueError(f"{item!r} is no tag; write name=value with letters, digits, blanks and + - . : / @ _")
+        names.append(tag["name"])
+    if len(names) > _TAGS_MAX or len(set(names)) < len(names):
+        raise ValueError(f"an object has at most {_TAGS_MAX} tags, each name once")
+    return value
+
+
 class StorageSettings(Section):
     """The S3 bucket that holds the archives."""
 
@@ -73,6 +113,19 @@ class StorageSettings(Section):
     checksums: Literal["auto", "crc32", "none"] = Field(
         "auto", description="Send CRC-32 with each part: find out once, always, or never."
     )
+    sse: Literal["", "AES256", "aws:kms"] = Field(
+        "", description="Encryption at rest that is asked for with each object; empty = whatever the bucket does."
+    )
+    sse_kms_key_id: str = Field("", description='Key for sse = "aws:kms"; empty = the account\'s own.')
+    tags: list[str] = Field([], description='Tags of every stored object, at most 10, each as "name=value".')
+
+    _check_tags = field_validator("tags")(_object_tags)
+
+    @model_validator(mode="after")
+    def _key_has_its_use(self) -> StorageSettings:
+        if self.sse_kms_key_id and self.sse != "aws:kms":
+            raise ValueError('sse_kms_key_id needs sse = "aws:kms"')
+        return self
 
 
 class WorkerSettings(Section):
@@ -143,10 +196,71 @@ class BucketSettings(Section):
         return not self.tenants or tenant in self.tenants
 
 
+_ORIGIN = re.compile(r"(?:(https?)://)?(\[[0-9A-Fa-f:.]+\]|[^:/?#@\[\]\s\\]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
+_PROXY = re.compile(r"http://(?:[^:/?#@\s]+:[^/?#@\s]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^:/?#@\[\]\s]+)(?::[0-9]{1,5})?/?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class HostSettings(Section):
+    """One host that the operator trusts: it may lie in the network, and is asked with what stands here."""
+
+    name: str = Field(
+        description="The host: files.internal or *.internal (all below it), with http:// and :port where these are not "
+        "https and 443. The first table that fits counts.",
+    )
+    headers: dict[str, SecretStr] = Field(
+        {},
+        description='Headers to send, as { Authorization = "Bearer ..." }. With them the callers\' own headers and '
+        "userinfo stay here.",
+    )
+    caller_headers: bool = Field(False, description="Send the callers' own headers beside headers and certificate.")
+    ca_file: str = Field("", description="Certificates (PEM) to trust beside the system's.")
+    cert_file: str = Field("", description="Certificate (PEM) to show to the host.")
+    key_file: str = Field("", description="Its key (PEM, without a passphrase); empty = it is in cert_file.")
+    proxy: str = Field("", description="HTTP proxy on the way to the host: http://user:password@proxy.internal:3128.")
+    tenants: list[str] = Field([], description="Tenants that it is trusted for; empty = all.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        origin = _ORIGIN.fullmatch(value)
+        if origin is None or origin[2] == "*" or not _is_host_pattern(origin[2]) or int(origin[3] or 1) not in PORTS:
+            raise ValueError("must be a host such as files.internal, *.internal or http://files.internal:8080")
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_proxy(cls, value: str) -> str:
+        if value and not _PROXY.fullmatch(value):
+            raise ValueError("must be http://proxy.internal:3128, with user:password@ where it wants them")
+        return value
+
+    @model_validator(mode="after")
+    def _key_has_its_certificate(self) -> HostSettings:
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file needs cert_file")
+        return self
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host pattern and port that `name` stands for."""
+        origin = _ORIGIN.fullmatch(self.name)
+        if origin is None:
+            raise RuntimeError("a name that was checked is none")
+        scheme = (origin[1] or "https").lower()
+        return scheme, origin[2], int(origin[3] or _DEFAULT_PORTS[scheme])
+
+    def admits(self, tenant: str) -> bool:
+        """Whether the host is trusted for `tenant`."""
+        return not self.tenants or tenant in self.tenants
+
+
 class SourcesSettings(Section):
     """Where files may come from and how they are fetched."""
 
-    url_template: str = Field("", description="URL for file_ids without source_urls; {file_id} stands for the id.")
+    url_template: str = Field(
+        "", description="URL for file_ids without source_urls; {file_id} stands for the id. Its host may lie inside."
+    )
     allow_networks: list[str] = Field([], description="Non-public networks that sources may lie in.")
     allow_hosts: list[str] = Field([], description="If given, the only hosts that sources may have; *.example.com too.")
     deny_hosts: list[str] = Field([], description="Hosts that are refused; *.example.com too.")
@@ -157,18 +271,16 @@ class SourcesSettings(Section):
     idle_timeout_s: Seconds = Field(30, description="Limit for silence of the source, in seconds.")
     min_bytes_per_s: int = Field(1024, ge=0, description="Slowest speed that is waited for; 0 = any.")
     buckets: list[BucketSettings] = Field([], description="Buckets that s3:// sources may lie in, one table each.")
+    hosts: list[HostSettings] = Field(
+        [],
+        description="Hosts that are trusted, one table each: they may have non-public addresses, and are asked with "
+        "headers, certificates or a proxy. allow_hosts and deny_hosts count for them too. A redirect from a host that "
+        "is not trusted never gets there.",
+    )
 
     _check_networks = field_validator("allow_networks")(_networks)
     _check_hosts = field_validator("allow_hosts", "deny_hosts")(_host_patterns)
-
-    @field_validator("buckets")
-    @classmethod
-    def _each_once(cls, value: list[BucketSettings]) -> list[BucketSettings]:
-        names = [bucket.name for bucket in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name!r} stands there twice")
-        return value
+    _check_buckets = field_validator("buckets")(_each_name_once)
 
     @model_validator(mode="after")
     def _template_can_be_read(self) -> SourcesSettings:
@@ -226,6 +338,67 @@ class JobsSettings(Section):
     attempts: Count = Field(3, description="Attempts at a job before it fails for good.")
 
 
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
+SECRET_BYTES_MIN = 24
+
+
+def _signing_secrets(value: SecretStr) -> SecretStr:
+    """Refuse what is no webhook secret; the message never shows it."""
+    for secret in value.get_secret_value().split():
+        if _decoded_bytes(secret) < SECRET_BYTES_MIN:
+            raise ValueError(
+                f"must be {SECRET_PREFIX} and the base64 of at least {SECRET_BYTES_MIN} random bytes; make one with "
+                f'echo "{SECRET_PREFIX}$(openssl rand -base64 32)"; several are separated by blanks'
+            )
+    return value
+
+
+def _decoded_bytes(secret: str) -> int:
+    encoded = secret.removeprefix(SECRET_PREFIX)
+    try:
+        return len(base64.b64decode(encoded, validate=True)) if encoded != secret else 0
+    except ValueError:
+        return 0
+
+
+class WebhookTenantSettings(Section):
+    """The webhook secret of one tenant."""
+
+    name: str = Field(min_length=1, description="The tenant.")
+    secret: SecretStr = Field(description="As webhook.secret, for this tenant's callbacks only.")
+
+    @field_validator("secret")
+    @classmethod
+    def _is_given(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().strip():
+            raise ValueError("must not be empty; take the table away to use webhook.secret")
+        return _signing_secrets(value)
+
+
+class WebhookSettings(Section):
+    """Callbacks: the signed message that a job's end sends to its callbackUrl (Standard Webhooks)."""
+
+    secret: SecretStr = Field(
+        SecretStr(""),
+        description="What callbacks are signed with: whsec_ and the base64 of at least 24 random bytes; several, "
+        "separated by blanks, sign together while one takes the other's place. Empty = no callbacks.",
+    )
+    attempts: int = Field(8, ge=1, le=20, description="Tries to deliver a callback.")
+    timeout_s: Seconds = Field(10, description="Limit for one try, from the look-up to the answer, in seconds.")
+    first_pause_s: Seconds = Field(
+        5, description="Pause after the first try, in seconds; the later ones are 12, 60, 360, 1440 ... times as long."
+    )
+    tenants: list[WebhookTenantSettings] = Field([], description="Secrets of single tenants, one table each.")
+
+    _check_secret = field_validator("secret")(_signing_secrets)
+    _check_tenants = field_validator("tenants")(_each_name_once)
+
+    def secrets(self, tenant: str) -> tuple[str, ...]:
+        """The secrets that sign the tenant's callbacks, () when it can have none."""
+        own = next((one.secret for one in self.tenants if one.name == tenant), self.secret)
+        return tuple(own.get_secret_value().split())
+
+
 class AccessSettings(Section):
     """Who may call."""
 
@@ -234,13 +407,55 @@ class AccessSettings(Section):
     )
 
 
+class TenantLimits(Section):
+    """The limits of one tenant; what is left out is as for all others."""
+
+    name: str = Field(pattern=f"^{TENANT_PATTERN}$", description="The tenant.")
+    initiate_per_minute: Count | None = Field(None, description="As limits.initiate_per_minute, for this tenant.")
+    reads_per_minute: Count | None = Field(None, description="As limits.reads_per_minute, for this tenant.")
+    changes_per_minute: Count | None = Field(None, description="As limits.changes_per_minute, for this tenant.")
+    running_jobs: Count | None = Field(None, description="As limits.running_jobs, for this tenant.")
+    queued_jobs: Count | None = Field(None, description="As limits.queued_jobs, for this tenant.")
+    streams: Count | None = Field(None, description="As limits.streams, for this tenant.")
+    job_files: Whole | None = Field(None, description="As limits.job_files, for this tenant.")
+    job_bytes: Whole | None = Field(None, description="As limits.job_bytes, for this tenant.")
+    day_files: Whole | None = Field(None, description="As limits.day_files, for this tenant.")
+    day_bytes: Whole | None = Field(None, description="As limits.day_bytes, for this tenant.")
+    stored_bytes: Whole | None = Field(None, description="As limits.stored_bytes, for this tenant.")
+
+
 class LimitsSettings(Section):
-    """Fair shares, per tenant."""
+    """Fair shares, over all replicas: per tenant, and per address for callers without a key (0 = no limit)."""
 
     initiate_per_minute: Count = Field(600, description="New jobs per minute.")
+    reads_per_minute: Count = Field(6000, description="Calls per minute that read: status, files, lists, links.")
+    changes_per_minute: Count = Field(600, description="Calls per minute that change: cancel, delete, redeliver.")
     running_jobs: Count = Field(20, description="Jobs worked on at once; more wait.")
     queued_jobs: Count = Field(10_000, description="Jobs that may wait; beyond, initiate answers 429.")
     streams: Count = Field(1000, description="Open event streams.")
+    bytes_per_s: int = Field(
+        0, ge=0, description="Most bytes per second that all sources together send to this process; 0 = any."
+    )
+    job_files: Whole = Field(0, description="Files in one job, where that is less than jobs.max_files; 0 = that.")
+    job_bytes: Whole = Field(0, description="Bytes of one job, where that is less than jobs.max_job_bytes; 0 = that.")
+    day_files: Whole = Field(0, description="Files asked for in one day (UTC); 0 = no limit.")
+    day_bytes: Whole = Field(
+        0, description="Bytes fetched in one day (UTC), after which no new job is taken; 0 = no limit."
+    )
+    stored_bytes: Whole = Field(
+        0, description="Bytes of archives and kept files, from which on no new job is taken; 0 = no limit."
+    )
+    address_initiate_per_minute: Whole = Field(60, description="New jobs per minute from one address without a key.")
+    address_reads_per_minute: Whole = Field(3000, description="Other calls per minute from one address without a key.")
+    address_streams: Whole = Field(100, description="Open event streams of one address without a key.")
+    tenants: list[TenantLimits] = Field([], description="Limits of single tenants, one table each.")
+
+    _check_tenants = field_validator("tenants")(_each_name_once)
+
+    def of(self, tenant: str) -> LimitsSettings:
+        """The limits as they are for `tenant`."""
+        own = next((one for one in self.tenants if one.name == tenant), None)
+        return self if own is None else self.model_copy(update=own.model_dump(exclude={"name"}, exclude_none=True))
 
 
 class LogSettings(Section):
@@ -248,6 +463,28 @@ class LogSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     format: Literal["auto", "console", "json"] = Field("auto", description="auto = console on a terminal, else json.")
+    audit_file: str = Field("", description="File that the audit log is appended to; empty = with all other lines.")
+
+
+class TelemetrySettings(Section):
+    """What the service lets others see of itself: Prometheus metrics and OpenTelemetry traces."""
+
+    metrics: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+    metrics_port: Port = Field(
+        0, description="Port of their own for the metrics, open to who reaches it; 0 = on server.port, with its rules."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address to listen on for metrics_port.")
+    otlp_endpoint: str = Field(
+        "",
+        description="Base URL of an OTLP/HTTP collector for traces, such as http://localhost:4318; empty = no traces.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/?#\s]+(?:/[^?#\s]*)?", value):
+            raise ValueError("must be empty or an http(s) URL without query, such as http://localhost:4318")
+        return value
 
 
 class EmbeddedSettings(Section):
@@ -269,7 +506,9 @@ class Settings(Section):
     jobs: JobsSettings = JobsSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitsSettings = LimitsSettings()
+    webhook: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
 
     @model_validator(mode="after")

@@ -4,7 +4,8 @@
     ├── StartError                  the service cannot start: one line that names the remedy
     │   └── ConfigError             a setting is missing, unknown or wrong
     ├── RequestError                the caller's request cannot be served (the web maps codes to statuses)
-    │   └── InvalidRequest          the body or a parameter is wrong; lists every fault with its JSON pointer
+    │   ├── InvalidRequest          the body or a parameter is wrong; lists every fault with its JSON pointer
+    │   └── RateLimitedError        a budget of calls is used up until a known moment
     ├── UnavailableError            Redis or S3 does not answer now; the same call may work later
     ├── LeaseLostError              this attempt no longer owns its job; it must stop and publish nothing
     ├── SourceError                 one file could not be had; `transient` says whether another try may help
@@ -67,6 +68,14 @@ class InvalidRequest(RequestError):
         summary = "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults[:3])
         super().__init__("invalid_request", summary)
         self.faults = faults
+
+
+class RateLimitedError(RequestError):
+    """The caller has used up a budget of `limit` calls; it is full again in `reset_s` seconds."""
+
+    def __init__(self, message: str, limit: int, reset_s: int) -> None:
+        super().__init__("rate_limited", message, retry_after_s=max(1, reset_s))
+        self.limit = limit
 
 
 class UnavailableError(DownloaderError):

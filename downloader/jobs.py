@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
+from downloader.callbacks import Callback
 from downloader.s3url import SCHEME, is_s3
 
 FileId = int | str
@@ -112,6 +113,7 @@ class JobRequest:
     sources: tuple[Source, ...]
     archive_name: str
     options: Options = Options()
+    callback_url: str = field(default="", repr=False)
     version: int = 1
 
     def to_json(self) -> bytes:
@@ -210,6 +212,7 @@ class JobRecord:
     request_id: str
     event_id: str
     revision: int
+    callback: Callback | None = None
 
     @property
     def state(self) -> JobState:
@@ -222,7 +225,8 @@ class Claim:
     """One attempt at a job, ours as long as `token` is the job's; the token is epoch and a random nonce.
 
     `base` is the token of the earlier attempt that left a checkpoint, "" if none did. `alone`: the job is suspected
-    of taking workers down, so its process works on nothing else meanwhile.
+    of taking workers down, so its process works on nothing else meanwhile. `started_ms` is when the job was taken from
+    the queue for the first time.
     """
 
     job_id: str
@@ -235,6 +239,7 @@ class Claim:
     created_ms: int
     base: str = ""
     alone: bool = False
+    started_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,18 @@ class Failed:
 
 
 Outcome = Completed | Failed
+
+
+class Settlement(enum.Enum):
+    """What became of an attempt's outcome: it is the job's, the job is queued again, or it was not ours to say."""
+
+    DONE = "ok"
+    AGAIN = "again"
+    LOST = "lost"
+
+    def __bool__(self) -> bool:
+        """True when the attempt was ours."""
+        return self is not Settlement.LOST
 
 
 @dataclass(frozen=True, slots=True)

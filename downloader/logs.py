@@ -7,6 +7,7 @@ line carries a secret: `redact` masks what is under a telling name and what a UR
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from downloader.config import LogSettings
+from downloader.errors import ConfigError
+from downloader.observing import AUDIT
 
 MASK = "********"
 
@@ -25,6 +28,8 @@ _TELLING = re.compile(
     r"(?i)(?:^|[^a-z])(?:authorization|cookies?|set-cookie|token|secret|password|passwd|credentials?|signature"
     r"|api[_-]?key|access[_-]?key|private[_-]?key)(?:$|[^a-z])|(?:secret|token|password)$"
 )
+# Our own keys and secrets, wherever they stand: API keys (`keys.py`) and webhook secrets.
+_OURS = re.compile(r"dl_([a-z0-9]{12})_[A-Za-z0-9_-]{43}|whsec_[A-Za-z0-9+/=]{16,}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+")
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 # One parameter of a query or fragment: its name and "=" stay, its value goes; one without "=" goes whole.
@@ -43,7 +48,10 @@ def set_up(settings: LogSettings, stream: TextIO | None = None) -> None:
     console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     structlog.configure(
         processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        # With a file of its own the audit log passes whatever the level is; the loggers themselves stop all others.
+        wrapper_class=structlog.make_filtering_bound_logger(
+            "info" if settings.audit_file and settings.level != "debug" else settings.level
+        ),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -59,6 +67,30 @@ def set_up(settings: LogSettings, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger(__package__).setLevel(settings.level.upper())
     logging.captureWarnings(capture=True)
+    _set_up_audit(settings)
+
+
+def _set_up_audit(settings: LogSettings) -> None:
+    """Give the audit log its file, if it is to have one; rotated from outside, it is opened anew."""
+    audit = logging.getLogger(AUDIT)
+    for handler in audit.handlers[:]:
+        audit.removeHandler(handler)
+        handler.close()
+    audit.propagate = not settings.audit_file
+    audit.setLevel(logging.INFO if settings.audit_file else logging.NOTSET)
+    if not settings.audit_file:
+        return
+    try:
+        file = logging.handlers.WatchedFileHandler(settings.audit_file, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"log.audit_file: cannot be written ({error.strerror or error}); check its folder") from error
+    as_json = _ending(console=False, stream=sys.stderr)
+    file.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *as_json]
+        )
+    )
+    audit.addHandler(file)
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -67,9 +99,11 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def redact_text(text: str) -> str:
-    """The text with the userinfo and all query values of each URL in it masked."""
+    """The text with our own keys, and the userinfo and all query values of each URL in it masked."""
     if len(text) > TEXT_MAX:
         text = text[:TEXT_MAX] + "..."
+    if "dl_" in text or "whsec_" in text:
+        text = _OURS.sub(lambda found: f"dl_{found[1]}_{MASK}" if found[1] else f"whsec_{MASK}", text)
     return _URL.sub(lambda found: _redact_url(found[0]), text) if "://" in text else text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from downloader.config import Settings
-from downloader.embedded import embedded
+from downloader.embedded import reached
 from downloader.errors import StartError, StorageError, UnavailableError
 from downloader.state.audit import Audit
 from downloader.state.client import connect, opened
@@ -33,7 +33,7 @@ async def reconcile(settings: Settings, say: Callable[[str], None], *, fix: bool
 
 async def _findings(settings: Settings, *, fix: bool, older_than_s: float) -> AsyncIterator[Finding]:
     async with (
-        embedded(settings) as effective,
+        reached(settings) as effective,
         opened(connect(effective.redis.url)) as client,
         Storage.open(effective.storage) as storage,
     ):

@@ -5,24 +5,34 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from downloader import __version__
 from downloader.config import Settings, job_minimum_bytes
 from downloader.embedded import embedded
 from downloader.errors import UnavailableError
+from downloader.state.budgets import Budgets
+from downloader.state.census import census
 from downloader.state.client import connect, opened
 from downloader.state.feed import Feed
+from downloader.state.hooks import Hooks
+from downloader.state.keys import Keys
+from downloader.state.listing import Listing
 from downloader.state.queue import Queue
 from downloader.state.scripts import Scripts
 from downloader.state.store import Store
 from downloader.state.watch import watch_redis
+from downloader.telemetry import Telemetry, telemetry
+from downloader.telemetry.scrape import Scrape
 from downloader.web.app import build, drain
-from downloader.web.parts import ServiceState, WebParts
+from downloader.web.metrics import build_metrics
+from downloader.web.parts import ReadMetrics, ServiceState, WebParts
+from downloader.web.render import BASE
 from downloader.web.serve import serve
 from downloader.work.budget import ByteBudget
 from downloader.work.cache import ADMISSION_BYTES, Cache
@@ -31,9 +41,11 @@ from downloader.work.heap import keep_freed_blocks
 from downloader.work.janitor import Janitor
 from downloader.work.links import LinkSigner
 from downloader.work.pipeline import Pipeline
+from downloader.work.postman import Postman
 from downloader.work.storage import Storage
 from downloader.work.threads import Threads, threads
 from downloader.work.watch import StorageWatch
+from downloader.work.webhook import Deliverer, lease_s
 from downloader.work.worker import Worker
 
 # Longer than any store takes that is there; one that is not is waited for beside the open door.
@@ -76,6 +88,8 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
         settings = await stack.enter_async_context(embedded(settings))
         pools = stack.enter_context(threads())
         asyncio.get_running_loop().set_default_executor(pools.lookup)
+        watching = await stack.enter_async_context(telemetry(settings.telemetry, __version__))
+        observer = watching.observer
 
         client = await stack.enter_async_context(opened(connect(settings.redis.url)))
         doorbell = await stack.enter_async_context(opened(connect(settings.redis.url, blocking=True)))
@@ -83,16 +97,27 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
         scripts = Scripts(client, settings.redis.prefix)
         store = Store(client, scripts, settings.redis, settings.jobs, settings.limits, settings.worker)
         queue = Queue(client, doorbell, scripts, settings.jobs, settings.limits, settings.worker)
+        budgets = Budgets(scripts)
         feed = Feed(reader, settings.redis.prefix)
 
-        storage = await stack.enter_async_context(Storage.open(settings.storage))
+        storage = await stack.enter_async_context(Storage.open(settings.storage, observer))
         signer = await stack.enter_async_context(LinkSigner.open(settings.storage, settings.jobs.link_ttl_s))
-        watch = StorageWatch(storage)
+        watch = StorageWatch(storage, observer)
 
-        fetcher = await stack.enter_async_context(Fetcher.open(settings.sources, pools))
+        fetcher = await stack.enter_async_context(
+            Fetcher.open(settings.sources, pools, bytes_per_s=settings.limits.bytes_per_s)
+        )
         cache = _cache(settings, pools)
         pipeline = Pipeline(
-            fetcher, storage, cache, settings.jobs, settings.worker, settings.part_bytes, settings.storage.prefix
+            fetcher,
+            storage,
+            cache,
+            settings.jobs,
+            settings.worker,
+            settings.part_bytes,
+            settings.storage.prefix,
+            settings.limits,
+            observer,
         )
         janitor = Janitor(queue, storage, settings.storage.prefix, settings.worker.sweep_s)
         worker = Worker(
@@ -103,21 +128,47 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
             memory=cache.memory,
             job_minimum_bytes=job_minimum_bytes(settings.part_bytes),
             store_available=watch.available,
+            observer=observer,
         )
-        feed.ended = worker.stop_job
+        hooks = Hooks(scripts, lease_s(settings.webhook))
+        postman = await stack.enter_async_context(Postman.open(settings.sources, settings.webhook.timeout_s))
+        deliverer = Deliverer(
+            hooks, postman, settings.webhook, _status_url(settings.server.public_url), observer.meter.callback_sent
+        )
+
+        def ended(job_id: str) -> None:
+            worker.stop_job(job_id)
+            deliverer.stir()
+
+        feed.ended = ended
 
         await _first_look(watch)
         await stack.enter_async_context(
             _beside(
-                watch_redis(client, settings.redis.durable_ack),
+                watch_redis(client, settings.redis.durable_ack, observer),
                 watch.run(),
                 feed.run(),
                 janitor.run(),
+                deliverer.run(),
+                budgets.run(),
             )
         )
 
         checks = {"redis": store.ping, "storage": watch.look, "workers": worker.check}
-        parts = WebParts(settings, store, feed, signer.sign, checks, ServiceState())
+        metrics = await stack.enter_async_context(_metrics(settings, watching, worker, cache, scripts))
+        parts = WebParts(
+            settings,
+            store,
+            Listing(client, scripts),
+            Keys(client, scripts),
+            budgets,
+            feed,
+            signer.sign,
+            checks,
+            ServiceState(),
+            observer=observer,
+            metrics=metrics,
+        )
         port = await stack.enter_async_context(serve(build(parts), settings.server.host, settings.server.port))
         await stack.enter_async_context(worker.working(settings.server.drain_s))
         stack.callback(drain, parts)
@@ -125,6 +176,28 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
         _settle_down()
         parts.state.ready = True
         yield Service(settings.server.public_url or f"http://{settings.server.host}:{port}", port, settings)
+
+
+def _status_url(public_url: str) -> Callable[[str], str]:
+    return lambda job_id: f"{public_url.rstrip('/')}{BASE}/status/{job_id}"
+
+
+@asynccontextmanager
+async def _metrics(
+    settings: Settings, watching: Telemetry, worker: Worker, cache: Cache, scripts: Scripts
+) -> AsyncIterator[ReadMetrics | None]:
+    """Serve the metrics on their own port if they have one; yields what /metrics beside the API answers, or None."""
+    if watching.metrics is None:
+        yield None
+        return
+    watching.metrics.sample(worker, cache.memory, cache.disk)
+    async with Scrape.open(watching.metrics.registry, lambda: census(scripts)) as scrape:
+        host, port = settings.telemetry.metrics_host, settings.telemetry.metrics_port
+        if not port:
+            yield scrape.text
+            return
+        async with serve(build_metrics(scrape.text), host, port, "telemetry.metrics_"):
+            yield None
 
 
 def _cache(settings: Settings, pools: Threads) -> Cache:

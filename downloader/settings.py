@@ -145,6 +145,9 @@ def toml_value(value: object) -> str:
             return repr(value)
         case list() | tuple():
             return f"[{', '.join(toml_value(item) for item in value)}]"
+        case dict():
+            pairs = ", ".join(f"{_toml_string(str(key))} = {toml_value(item)}" for key, item in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
         case SecretStr():
             return toml_value(value.get_secret_value())
         case _:
@@ -160,6 +163,8 @@ def _masked(value: object) -> object:
     match value:
         case SecretStr():
             return MASK if value.get_secret_value() else ""
+        case dict():
+            return {key: _masked(item) for key, item in value.items()}
         case str():
             shown = re.sub(r"(?<=://)([^/@:]*):[^/]*@", rf"\1:{MASK}@", value)
             return re.sub(r"(?i)(?<=[?&])(\w*password)=[^&]*", rf"\1={MASK}", shown)

@@ -19,7 +19,26 @@ from tests.files import Origin, serving
 from tests.servers import S3, Redis, start_valkey, start_weed
 
 # Keys of the service as a whole; everything else must go by itself once its job has ended.
-LASTING = frozenset({"live", "turn", "expiries", "debris", "delayed", "leases", "ring", "wake", "suspects", "uploads"})
+LASTING = frozenset(
+    {
+        "debris",
+        "delayed",
+        "expiries",
+        "hooks",
+        "keys",
+        "leases",
+        "live",
+        "maintenance",
+        "ring",
+        "secret",
+        "sizes",
+        "stored",
+        "suspects",
+        "turn",
+        "uploads",
+        "wake",
+    }
+)
 
 Start = Callable[..., AbstractAsyncContextManager[Api]]
 

@@ -49,6 +49,7 @@ class FakeS3:
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     upload_keys: dict[str, str] = field(default_factory=dict)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    kms: bool = False  # ETags that look like MD5s and are none, as with SSE-KMS
     began: int = 0
 
     def settings(self, **more: object) -> StorageSettings:
@@ -87,6 +88,9 @@ class FakeS3:
         if fault == "spaces":
             return web.Response(text=f"     {answer.text}")
         return answer
+
+    def _digest(self, data: bytes) -> str:
+        return _md5(data + b"kms" if self.kms else data)
 
     def _reset(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -129,7 +133,7 @@ class FakeS3:
                 return self._list_uploads(request.query["prefix"])
             case "UploadPart":
                 self.uploads[upload_id][call.number] = body
-                return web.Response(headers={"ETag": f'"{_md5(body)}"'})
+                return web.Response(headers={"ETag": f'"{self._digest(body)}"'})
             case "CopyPart":
                 return self._copy(call, upload_id)
             case "Complete":
@@ -137,8 +141,8 @@ class FakeS3:
             case "Abort":
                 del self.uploads[upload_id]
             case "Put":
-                self.objects[key], self.etags[key] = body, _md5(body)
-                return web.Response(headers={"ETag": f'"{_md5(body)}"'})
+                self.objects[key], self.etags[key] = body, self._digest(body)
+                return web.Response(headers={"ETag": f'"{self._digest(body)}"'})
             case "Delete":
                 self.objects.pop(key, None)
             case _:
@@ -152,7 +156,7 @@ class FakeS3:
         first, _, last = call.headers["x-amz-copy-source-range"].removeprefix("bytes=").partition("-")
         data = self.uploads[upload_id][call.number] = self.objects[source][int(first) : int(last) + 1]
         crc32 = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
-        return _document("CopyPartResult", ETag=f'"{_md5(data)}"', ChecksumCRC32=crc32)
+        return _document("CopyPartResult", ETag=f'"{self._digest(data)}"', ChecksumCRC32=crc32)
 
     def _list_uploads(self, prefix: str) -> web.Response:
         rows = "".join(
@@ -171,8 +175,8 @@ class FakeS3:
             return _error(400, "InvalidPart")
         del self.uploads[upload_id]
         self.objects[key] = b"".join(parts[number] for number in numbers)
-        joined = b"".join(bytes.fromhex(_md5(parts[number])) for number in numbers)
-        self.etags[key] = f"{_md5(joined)}-{len(numbers)}"
+        joined = b"".join(bytes.fromhex(self._digest(parts[number])) for number in numbers)
+        self.etags[key] = f"{self._digest(joined)}-{len(numbers)}"
         return _document("CompleteMultipartUploadResult", ETag=f'"{self.etags[key]}"')
 
     def _get(self, call: Call, request: web.Request) -> web.Response:

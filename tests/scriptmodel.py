@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from downloader.config import Settings
 from downloader.errors import RequestError
 from downloader.jobs import TERMINAL, Archive, Figures, JobState
+from downloader.state.hooks import receiver_of
 from downloader.state.store import Order
+from tests.hookmodel import HookModel
 
 SUSPECT_CRASHES = 2
 CRASHES_ALLOWED = 3
@@ -59,6 +61,7 @@ class ModelJob:
     events: int = 1
     kept: bool = False
     gone: bool = False
+    tellings: int = 0
 
     @property
     def suspect(self) -> bool:
@@ -95,6 +98,7 @@ class Model:
         self.pieces: dict[Attempt, dict[int, str]] = {}
         self.debris: dict[Attempt, Range] = {}
         self.expiries: dict[str, int] = {}
+        self.hooks = HookModel()
         self.ever_announced: set[Attempt] = set()
         self.published: set[Attempt] = set()
         self.swept_away: set[Attempt] = set()
@@ -126,6 +130,7 @@ class Model:
         self._keys[key] = order
         job = self.jobs[order.job_id] = ModelJob(order.job_id, order.tenant, self.now)
         job.total = len(order.request.sources)
+        self.hooks.expect(job.job_id, receiver_of(order.tenant, order.request.callback_url))
         self._make_ready(job)
         return job, False
 
@@ -308,6 +313,7 @@ class Model:
     def _end(self, job: ModelJob, state: JobState) -> None:
         self._leave(job)
         job.state, job.base, job.events = state, "", job.events + 1
+        self.hooks.ended(job.job_id, self.now)
 
     def _leave(self, job: ModelJob) -> None:
         self.leases.pop(job.job_id, None)
@@ -338,6 +344,7 @@ class Model:
         if job is None:
             return
         job.gone, job.files = True, {}
+        self.hooks.forget(job_id)
         if job.archive_key:
             self.expiries[job.archive_key] = self.now
 

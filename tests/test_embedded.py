@@ -25,7 +25,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from downloader.config import Settings
-from downloader.embedded import embedded
+from downloader.embedded import embedded, reached
 from downloader.errors import StartError
 from tests.waiting import wait_until
 
@@ -209,12 +209,12 @@ def _listening(pid: int) -> Iterator[tuple[str, int]]:
 
 async def test_a_killed_service_takes_its_servers_with_it(folder: Path) -> None:
     """After kill -9 a new start on the folder waits for the dying servers, then has all data; nothing is left."""
-    with _held_by_another(_settings(folder)) as (process, reached):
-        await _leave_data(reached)
+    with _held_by_another(_settings(folder)) as (process, theirs):
+        await _leave_data(theirs)
         old = set(_processes(folder))
         process.kill()
         async with embedded(_settings(folder)) as settings:
-            assert settings.redis.url == reached.redis.url
+            assert settings.redis.url == theirs.redis.url
             assert not old & set(_processes(folder))
             await _find_data(settings)
     await _gone(folder)
@@ -277,6 +277,51 @@ async def test_a_second_start_is_refused(folder: Path) -> None:
         assert str(folder) in message
         assert "embedded.data_dir" in message
         assert len(_processes(folder)) == 1
+
+
+async def test_a_command_works_with_the_servers_that_are_there(folder: Path) -> None:
+    """Beside a running service a command has the service's servers, starts none and ends none; alone it has its own."""
+    with _held_by_another(_settings(folder)) as (process, theirs):
+        await _leave_data(theirs)
+        at_work = _processes(folder)
+        async with reached(_settings(folder)) as settings:
+            assert settings.redis.url == theirs.redis.url
+            await _find_data(settings)
+        assert _processes(folder) == at_work
+        process.kill()
+        process.wait()
+        async with reached(_settings(folder)) as settings:
+            await _find_data(settings)
+            assert not set(_processes(folder)) & set(at_work)
+    await _gone(folder)
+
+
+async def test_a_command_waits_for_a_service_that_is_starting(folder: Path) -> None:
+    """A command that comes while the servers start is patient, and gets the same ones."""
+    starting = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, _valkey_only(folder).model_dump_json(), stdout=subprocess.DEVNULL
+    )
+    try:
+        lock = folder / "service.lock"
+        await wait_until(lambda: lock.exists() and lock.read_text() == f"{starting.pid}\n")
+        async with reached(_valkey_only(folder)) as settings, _redis(settings.redis.url) as redis:
+            assert await redis.ping()
+            assert set(map(_parent, map(_parent, _processes(folder)))) == {starting.pid}
+    finally:
+        starting.kill()
+        await starting.wait()
+    await _gone(folder)
+
+
+async def test_keys_of_another_user_are_left_alone(folder: Path) -> None:
+    """A command run as somebody else, even as root, neither uses the folder's secrets nor starts servers there."""
+    async with embedded(_valkey_only(folder)):
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file to another user")
+        os.chown(folder / "embedded.json", 12345, -1)
+        with pytest.raises(StartError, match="belongs to another user"):
+            async with reached(_valkey_only(folder)):
+                pass
 
 
 async def test_a_taken_port_is_named(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Hostile names, random archives, spelled inner addresses and a moody source: the figures are as they have to be.
+"""Hostile names, random archives, spelled inner addresses, a moody source, strange requests: the figures are right.
 
 `python -m tests.hostile` prints the same for more. The judges are judged too: each has to see a fault.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from tests.hostile.guard import (
 from tests.hostile.moody import sent_files
 from tests.hostile.names import try_names
 from tests.hostile.nasty import FAMILIES, hostile_names
+from tests.hostile.rawhttp import judged, try_http, try_http_with
 from tests.hostile.twins import collisions
 from tests.hostile.unpacking import Sample, complaints
 from tests.hostile.windows import character_faults, windows_faults
@@ -249,3 +251,33 @@ def test_the_moody_source_has_files_of_all_sizes() -> None:
     assert files == sent_files(1000, 1)
     assert min(file.size for file in files) < 100
     assert max(file.size for file in files) > 200_000
+
+
+# HTTP
+
+
+async def test_strange_requests_are_answered_well(valkey: Redis, s3: S3) -> None:
+    """Many requests in bad hands: no 5xx, refusals are problems, no error in the log, no memory kept."""
+    figures = await try_http_with(valkey, s3, 150, seed=7, to_the_end=False)
+    assert figures.faults == []
+    assert figures.statuses.total() > 120
+    assert {200, 202, 400, 404} <= set(figures.statuses)
+
+
+@pytest.mark.slow
+def test_five_thousand_strange_requests() -> None:
+    """The same for 5,000, and whoever waits for an answer gets one, or is left."""
+    figures = try_http(5000)
+    assert figures.faults == []
+    assert figures.statuses[408] > 50
+
+
+def test_the_judge_of_answers_sees_faults() -> None:
+    """A 500, a refusal that is no problem, one with another status than its own, and what is no HTTP."""
+    fine = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    problem = b'{"code":"not_found","status":404,"error":"x"}'
+    head = b"HTTP/1.1 %d X\r\nContent-Type: application/problem+json\r\nContent-Length: 45\r\n\r\n"
+    assert judged(fine + head % 404 + problem + fine, Counter()) == []
+    assert judged(fine + head % 500 + problem, Counter()) == ["status 500", f"500 with a strange problem: {problem!r}"]
+    assert judged(b"HTTP/1.1 400 X\r\nContent-Length: 2\r\n\r\nno", Counter()) == ["400 as None"]
+    assert judged(fine + b"<html>", Counter()) == ["no HTTP: b'<html>'"]

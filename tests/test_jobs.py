@@ -19,6 +19,7 @@ from downloader.jobs import (
     Figures,
     JobRequest,
     JobState,
+    Settlement,
     Source,
     public_url,
 )
@@ -130,11 +131,11 @@ async def test_a_worker_that_lost_its_job_can_change_nothing(memory: Memory) -> 
         await memory.queue.report(old, 1, Figures(done=1), [], b"")
     with pytest.raises(LeaseLostError):
         await memory.queue.storing(old, "upload", "key")
-    assert await memory.queue.settle(old, DONE, Figures()) is False
+    assert await memory.queue.settle(old, DONE, Figures()) is Settlement.LOST
     assert await memory.queue.renew({job_id: old.token}) == {job_id}
     assert await memory.state(job_id) is JobState.PROCESSING
-    assert await memory.queue.settle(new, DONE, Figures()) is True
-    assert await memory.queue.settle(new, DONE, Figures()) is True  # its own answer may have been lost
+    assert await memory.queue.settle(new, DONE, Figures()) is Settlement.DONE
+    assert await memory.queue.settle(new, DONE, Figures()) is Settlement.DONE  # its own answer may have been lost
     assert new.attempt == 1  # a release is not charged
 
 

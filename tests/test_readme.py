@@ -18,7 +18,7 @@ import pytest
 import downloader
 from downloader.errors import SourceChangedError
 from downloader.settings import load
-from downloader.web.app import ROUTES
+from downloader.web.routes import ROUTES
 from tests.api import Api
 from tests.files import Origin
 from tests.servers import missing
@@ -36,7 +36,7 @@ def blocks() -> list[str]:
 
 def commands() -> list[list[str]]:
     """The single commands of all blocks but the calls, as words."""
-    lines = [block for block in blocks() if "curl" not in block]
+    lines = [line for block in blocks() if "curl" not in block for line in block.splitlines()]
     return [shlex.split(command) for line in lines for command in line.split("&&")]
 
 
@@ -81,9 +81,21 @@ async def test_the_three_calls(api: Api, origin: Origin, tmp_path: Path) -> None
 @pytest.mark.parametrize("words", [words for words in commands() if "downloader" in words], ids=" ".join)
 async def test_the_commands_exist(words: list[str]) -> None:
     """Each command of the README is known with its flags, and its help names them."""
-    name, *flags = words[words.index("downloader") + 1 :]
-    said = await shell(f"{shlex.quote(sys.executable)} -m downloader {name} --help", ROOT)
-    assert [flag for flag in flags if flag not in said] == []
+    name, *rest = words[words.index("downloader") + 1 :]
+    inner = rest[:1] if name == "keys" else []
+    said = await shell(f"{shlex.quote(sys.executable)} -m downloader {shlex.join([name, *inner])} --help", ROOT)
+    assert [word for word in rest if word.startswith("-") and word not in said] == []
+
+
+async def test_an_operators_commands(tmp_path: Path) -> None:
+    """Keys, the doctor and maintenance do what the README says, one after the other, in an empty folder."""
+    wanted = [words for words in commands() if {"keys", "doctor", "maintenance"} & set(words)]
+    assert len(wanted) == 5
+    said = [await shell(shlex.join([sys.executable, *words[1:]]), tmp_path) for words in wanted]
+    assert re.search(r"^dl_[a-z0-9]{12}_[\w-]{43}$", said[0], re.MULTILINE)
+    assert "acme" in said[1]
+    assert "Back at 17:00." in said[3]
+    assert said[4].strip() == "maintenance is off: jobs are taken"
 
 
 def test_the_files_exist() -> None:
@@ -102,8 +114,9 @@ def test_ci_tests_what_the_readme_tests() -> None:
 
 def test_the_table_names_every_call() -> None:
     """No route of the API is left out of the table, and none is made up."""
-    told = set(re.findall(r"/(?:v1/[\w/{}]+|livez|readyz|health)(?=[`?])", README.split("| call | answer |")[1]))
-    routes = {getattr(route, "path", "") for route in ROUTES} - {"/", "/errors/{code}"}
+    table = README.split("| call | answer |")[1].partition("\n\n")[0]
+    told = set(re.findall(r"`(?:[A-Z]+ )?(/[\w/{}.]+)[^`]*`(?=[^|]*\|)", table))
+    routes = {route.path for route in ROUTES} - {"/"}
     assert {re.sub(r"\{[^}]*\}+", "{}", path) for path in told} == {
         re.sub(r"\{[^}]*\}+", "{}", path) for path in routes
     }

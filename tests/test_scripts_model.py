@@ -31,6 +31,8 @@ from hypothesis.stateful import (
 from redis import Redis as SyncClient
 from redis.asyncio import Redis as RedisClient
 
+from downloader.callbacks import Attempt as Try
+from downloader.callbacks import CallbackState, DueCallback
 from downloader.config import Settings
 from downloader.errors import LeaseLostError, RequestError, UnavailableError
 from downloader.jobs import (
@@ -46,6 +48,7 @@ from downloader.jobs import (
     Source,
 )
 from downloader.state.client import Client, connect
+from downloader.state.hooks import Hooks, receiver_of
 from downloader.state.queue import Debris, Queue
 from downloader.state.records import file_to_json
 from downloader.state.scripts import NAMES, Argument, Scripts, source_of
@@ -65,6 +68,7 @@ SETTINGS = Settings.model_validate(
     }
 )
 LEASE_MS, GRACE_MS = 30_000, 1000
+HOOK_LEASE_MS = 12_000
 SLOTS = (1, 2, 2)
 TENANTS = ("amber", "birch", "cedar")
 START_MS = 1_700_000_000_000
@@ -158,6 +162,7 @@ class Memory:
         self.store = Store(self.client, self.scripts, SETTINGS.redis, *parts)
         self.doorbells = [connect(url, blocking=True) for _ in SLOTS]
         self.queues = [Queue(self.client, bell, self.scripts, *parts) for bell in self.doorbells]
+        self.hooks = [Hooks(self.scripts, HOOK_LEASE_MS / 1000) for _ in SLOTS]
         # For the test's own looks: far quicker, and those are most of all calls.
         self.eye: Any = SyncClient.from_url(url)
         self._look = self.eye.register_script(LOOK)
@@ -276,7 +281,7 @@ def check_record(job: ModelJob, record: dict[str, str]) -> None:
         "base": job.base,
         "ecode": job.code,
         "akey": job.archive_key,
-        "rev": str(job.events),
+        "rev": str(job.events + job.tellings),
         "created": str(job.created),
     }
     absent = {"failures": "0"}
@@ -306,6 +311,18 @@ def check_leftovers(model: Model, seen: Seen) -> None:
     assert found == {name: {str(number): piece for number, piece in pieces.items()} for name, pieces in kept.items()}
 
 
+def check_callbacks(model: Model, seen: Seen) -> None:
+    """Each callback that is to be tried stands with its receiver, and each receiver where its earliest is due."""
+    waiting = model.hooks.waiting()
+    assert {receiver: seen.scores(f"hooks:{receiver}") for receiver in seen.names("hooks")} == waiting
+    assert seen.scores("hooks") == {receiver: min(jobs.values()) for receiver, jobs in waiting.items()}
+    for job_id in model.jobs:
+        record, hook = seen.hash(f"job:{job_id}"), model.hooks.of(job_id)
+        assert {name: record[name] for name in record if name.startswith("hook")}.items() >= hook.items()
+        assert ("hook" in record) == ("hook" in hook)
+        assert len(seen.list(f"hooklog:{job_id}")) == min(20, int(hook.get("hooktries", 0)))
+
+
 def check_lasting(model: Model, seen: Seen) -> None:
     """What has no time to live is the service's as a whole, or belongs to a job that has not ended."""
     for name in seen.lasting - LASTING - {"now"}:
@@ -323,6 +340,7 @@ PROCESS = st.integers(0, len(SLOTS) - 1)
 AGAIN = st.booleans()
 JUMPS_MS = (1, 250, GRACE_MS, 1500, 3000, 12_000, LEASE_MS, 45_000, 75_000, -1, -400, -1000)
 FILES = 4
+CALLBACKS = ("http://one.test/hook", "", "http://two.test/hook")
 FIGURES = st.builds(
     lambda done, failed, bytes_fetched, bytes_total, progress, current_file: Figures(
         done, min(failed, FILES - done), bytes_fetched, bytes_total, progress, current_file
@@ -363,6 +381,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         self.memory.set_time(START_MS)
         self.orders: list[Order] = []
         self.claims: list[Claim] = []
+        self.deliveries: list[DueCallback] = []
         self.unheard: dict[int, Attempt] = {}
         self.ended: dict[str, dict[str, str]] = {}
         self.told: dict[str, dict[str, str]] = {}
@@ -402,7 +421,8 @@ class ScriptsMachine(RuleBasedStateMachine):
     )
     def order(self, tenant: str, key: str | None, body: int, again: bool) -> None:
         """A new order, perhaps under a key that was used before."""
-        request = JobRequest(tuple(Source(i, i, f"http://source.test/{body}") for i in range(FILES)), "a.zip")
+        sources = tuple(Source(i, i, f"http://source.test/{body}") for i in range(FILES))
+        request = JobRequest(sources, "a.zip", callback_url=CALLBACKS[len(self.orders) % len(CALLBACKS)])
         number = len(self.orders)
         order = Order(f"j{number}", tenant, request, FILES, f"r{number}", "", key, str(body).encode())
         self.orders.append(order)
@@ -595,7 +615,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         for _ in range(1 + again):
             mine = self.model.complete((claim.job_id, claim.token), archive, figures)
         outcome = Completed(archive, 1, 0)
-        assert self.call(lambda: self.memory.queues[0].settle(claim, outcome, figures), lose=int(again)) == mine
+        assert bool(self.call(lambda: self.memory.queues[0].settle(claim, outcome, figures), lose=int(again))) == mine
 
     @rule(number=PICK, figures=FIGURES, transient=st.sampled_from((True, True, False)), again=AGAIN)
     def fail(self, number: int, figures: Figures, transient: bool, again: bool) -> None:
@@ -604,7 +624,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         for _ in range(1 + again):
             mine = self.model.fail((claim.job_id, claim.token), "code", figures, transient=transient)
         outcome = Failed("code", "why", transient=transient)
-        assert self.call(lambda: self.memory.queues[0].settle(claim, outcome, figures), lose=int(again)) == mine
+        assert bool(self.call(lambda: self.memory.queues[0].settle(claim, outcome, figures), lose=int(again))) == mine
 
     @rule(number=PICK, again=AGAIN)
     def release(self, number: int, again: bool) -> None:
@@ -651,6 +671,60 @@ class ScriptsMachine(RuleBasedStateMachine):
         known = not job.gone
         self.model.delete(job.tenant, job.job_id)
         self.call(lambda: self.memory.store.delete(job.tenant, job.job_id), lose=lose if known else 0)
+
+    # Callbacks
+
+    @rule(process=PROCESS, busy=st.sampled_from((None, None, *CALLBACKS)), again=AGAIN)
+    def take_callback(self, process: int, busy: str | None, again: bool) -> None:
+        """A process takes a callback that is due, for a receiver that it has not enough of."""
+        receivers = {receiver_of(tenant, busy or "") for tenant in TENANTS} if busy else set()
+        heads = self.model.hooks.heads(self.model.now, receivers)
+        found = self.call(lambda: self.memory.hooks[process].take(receivers), lose=int(again))
+        if not heads:
+            wait_ms = self.model.hooks.wait_ms(self.model.now)
+            assert found == (None if wait_ms is None else wait_ms / 1000)
+            return
+        assert isinstance(found, DueCallback)
+        job_id = found.record.job_id
+        assert job_id in heads
+        order = next(order for order in self.orders if order.job_id == job_id)
+        assert (found.url, found.receiver) == (order.request.callback_url, heads[job_id])
+        assert found.number == self.model.hooks.take(job_id, found.token, self.model.now + HOOK_LEASE_MS)
+        self.deliveries.append(found)
+
+    @precondition(lambda self: self.model.hooks.waiting())
+    @rule(
+        number=PICK,
+        state=st.sampled_from(("pending", "pending", *CallbackState)),
+        pause_s=st.integers(0, 20),
+        again=AGAIN,
+    )
+    def tell_callback(self, number: int, state: str, pause_s: int, again: bool) -> None:
+        """What came of a try is written down, unless another process has the callback by now."""
+        if not self.deliveries or number % 2:
+            self.take_callback(process=number % len(SLOTS), busy=None, again=False)
+        assume(self.deliveries)
+        due = pick(self.deliveries, number // 2)
+        mine = self.model.hooks.told(due.record.job_id, due.token, state, self.model.now + 1000 * pause_s)
+        self.model.jobs[due.record.job_id].tellings += mine
+        hooks = self.memory.hooks[0]
+        told = self.call(lambda: hooks.told(due, Try(500, None, 1), CallbackState(state), pause_s), lose=int(again))
+        assert told == (mine and not again)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(number=PICK, again=AGAIN)
+    def redeliver(self, number: int, again: bool) -> None:
+        """Somebody wants a callback again."""
+        job = pick(list(self.model.jobs.values()), number)
+        callbacks = self.memory.store.callbacks
+        refused = self.model.hooks.refused(job.job_id, active=job.active)
+        if refused:
+            with pytest.raises(RequestError) as error:
+                self.call(lambda: callbacks.again(job.job_id))
+            assert error.value.code == refused
+            return
+        job.tellings += self.model.hooks.again(job.job_id, self.model.now)
+        self.call(lambda: callbacks.again(job.job_id), lose=int(again))
 
     # Time
 
@@ -745,6 +819,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         check_leases(self.model, seen)
         check_leftovers(self.model, seen)
         check_lasting(self.model, seen)
+        check_callbacks(self.model, seen)
         self.check_events(seen)
         for job_id, job in self.model.jobs.items():
             record = seen.hash(f"job:{job_id}")
@@ -767,7 +842,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         assert seen.length(f"ev:{job_id}") == job.events
         files = {name: text for name, text in seen.hash(f"files:{job_id}").items() if not name.startswith("s")}
         assert files == job.files
-        record.pop("gone", None)
+        record = {name: text for name, text in record.items() if name not in {"gone", "rev"} and name[:4] != "hook"}
         if not job.active:
             assert self.ended.setdefault(job_id, record) == record
 
@@ -795,7 +870,8 @@ class ScriptsMachine(RuleBasedStateMachine):
             self.model.cancel(job.tenant, job.job_id)
             self.call(lambda job=job: self.memory.store.cancel(job.tenant, job.job_id))  # type: ignore[misc]
         self.memory_is_as_the_model_says()
-        self.time_passes(LEASE_MS)
+        # The clock may have gone back since a due time was set.
+        self.time_passes(max([LEASE_MS, *(latest - self.model.now for _, latest in self.model.debris.values())]))
         self.debris(sweep=1000)
         self.memory_is_as_the_model_says()
         seen = self.memory.look()
@@ -835,7 +911,9 @@ HUNT = profile(DEEP, database=None, derandomize=True, phases=[Phase.generate], p
 MUTATIONS = {
     "enqueue takes any body for the key's": Mutation("enqueue", "if seen[2] ~= fingerprint then", "if false then"),
     "claim gives another job to a process that did not hear": Mutation("claim", "mine[1] == nonce and", "false and"),
-    "claim looks past the cap": Mutation("claim", "if running(tenant) < most then", "if true then"),
+    "claim looks past the cap": Mutation(
+        "claim", "if running(tenant) < math.min(limit_of(tenant), share) then", "if true then"
+    ),
     "claim knows no share": Mutation("claim", "#tenants > 1 and", "false and"),
     "claim serves the same tenant again": Mutation("claim", "'XX', redis.call('INCR', P .. 'turn')", "'XX', 0"),
     "claim gives suspects to the busy": Mutation("claim", "if not busy then", "if true then"),
@@ -863,7 +941,9 @@ MUTATIONS = {
     "a job that waits again keeps its token": Mutation("lib", "'queued', 'current', '', 'token', '')", "'queued')"),
     "release charges the attempt": Mutation("release", "redis.call('HINCRBY', job_key(job), 'attempt', -1)", ""),
     "release lets figures fall": Mutation("release", "redis.call('HSET', job_key(job), 'kept', 1)", ""),
-    "a report lets figures fall": Mutation("report", "local done = most(f[2], ARGV[5])", "local done = ARGV[5]"),
+    "a report lets figures fall": Mutation(
+        "report", "= most(f[2], ARGV[5]), most(f[4], ARGV[7])", "= ARGV[5], tonumber(ARGV[7])"
+    ),
     "forsaken gives away the archive": Mutation("forsaken", "(held[1] == token and held[3] ~= 'failed') or ", ""),
     "release goes to the end of the queue": Mutation("release", "'LPUSH'", "'RPUSH'"),
     "cancel leaves the delayed": Mutation("cancel", "redis.call('ZREM', P .. 'delayed', job)", ""),
@@ -875,6 +955,18 @@ MUTATIONS = {
     "a record stays for ever": Mutation("lib", "redis.call('PEXPIRE', P .. 'ev:' .. job, record_ms)", ""),
     "forsaken gives away the base": Mutation("forsaken", "or held[2] == token", ""),
     "debris is swept before its time": Mutation("debris", "'-inf', NOW,", "'-inf', '+inf',"),
+    "a callback has no lease": Mutation("hooktake", "hook_due(job, NOW + lease)", ""),
+    "a callback is taken for the busy": Mutation("hooktake", "not busy[receiver] and ", ""),
+    "a callback is taken again by who did not hear": Mutation("hooktake", "if mine[1] == nonce and", "if false and"),
+    "a callback is told by anyone": Mutation(
+        "hooktold", "if redis.call('HGET', jk, 'hooktoken') ~= ARGV[3]", "if false"
+    ),
+    "a callback is told twice": Mutation("hooktold", "redis.call('HDEL', jk, 'hooktoken')", ""),
+    "a callback is sent again while it is on its way": Mutation("hookagain", "f[3] or tonumber(due) <= NOW", "false"),
+    "a callback asked for again has no tries left": Mutation("hookagain", "redis.call('HSET', jk, 'hookround', 0)", ""),
+    "an end calls nobody": Mutation("lib", "hook_plan(job, NOW)\nend", "end"),
+    "delete leaves the callback": Mutation("delete", "hook_plan(job, false)", ""),
+    "a receiver is forgotten": Mutation("lib", "redis.call('ZADD', P .. 'hooks', first[2], receiver)", ""),
     "delete keeps the archive": Mutation("delete", "redis.call('ZADD', P .. 'expiries', NOW, f[2])", "tostring(0)"),
 }
 

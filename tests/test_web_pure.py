@@ -15,7 +15,7 @@ from downloader.config import AccessSettings, Settings
 from downloader.errors import Fault, InvalidRequest, RequestError, UnavailableError
 from downloader.events import FilesEvent, StateEvent
 from downloader.jobs import Archive, Checksum, FileResult, FileStatus, JobRecord, JobState, Snapshot
-from downloader.web import access, fields, frames, headers, middlewares, problems, reading, render
+from downloader.web import access, address, fields, frames, headers, middlewares, problems, reading, render
 from downloader.web.bodies import Wish, read_wish
 from downloader.web.initiate import fingerprint
 from downloader.web.lasting import to_its_end
@@ -321,7 +321,7 @@ class TestAccess:
     )
     def test_this_machine_may_call(self, peer: str, host: str, sent: dict[str, str]) -> None:
         """A direct call from here, addressed to here."""
-        assert access.tenant(AccessSettings(), peer, host, sent) == "public"
+        access.check_open(AccessSettings(), peer, host, sent)
 
     @pytest.mark.parametrize(
         ("peer", "host", "sent"),
@@ -339,20 +339,20 @@ class TestAccess:
     def test_others_are_told_the_remedy(self, peer: str, host: str, sent: dict[str, str]) -> None:
         """A foreign peer, a foreign name (DNS rebinding) or a proxy in between."""
         with pytest.raises(RequestError, match=r"access\.open"):
-            access.tenant(AccessSettings(), peer, host, sent)
-        assert access.tenant(AccessSettings(open=True), peer, host, sent) == "public"
+            access.check_open(AccessSettings(), peer, host, sent)
+        access.check_open(AccessSettings(open=True), peer, host, sent)
 
     def test_closed_means_nobody(self) -> None:
         """`access.open = false` without keys."""
         with pytest.raises(RequestError) as caught:
-            access.tenant(AccessSettings(open=False), "127.0.0.1", "localhost", {})
-        assert caught.value.code == "access_denied"
+            access.check_open(AccessSettings(open=False), "127.0.0.1", "localhost", {})
+        assert caught.value.code == "key_required"
 
     def test_the_client_is_found_behind_trusted_proxies_only(self) -> None:
         """Whoever is no trusted proxy may write what he likes into X-Forwarded-For."""
         trusted = ["10.0.0.0/8"]
-        assert access.client_address("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", trusted) == "1.2.3.4"
-        assert access.client_address("9.9.9.9", "1.2.3.4", trusted) == "9.9.9.9"
+        assert address.client_address("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", trusted) == "1.2.3.4"
+        assert address.client_address("9.9.9.9", "1.2.3.4", trusted) == "9.9.9.9"
 
     def test_unknown_parameters_are_masked_in_the_log(self) -> None:
         """A token in the query is nobody's business."""
@@ -454,9 +454,9 @@ class TestRender:
         body = json.loads(render.job(record(completed(), archive=archive, completed_ms=1_700_000_003_000), [], link))
         assert list(body) == [
             *("jobId", "status", "progress", "filesCompleted", "filesFailed", "totalFiles", "bytesFetched"),
-            *("bytesTotal", "currentFile", "queuePosition", "files", "archive", "downloadUrl", "expiresAt"),
-            *("archiveExpiresAt", "error", "errorCode", "attempt", "createdAt", "startedAt", "updatedAt"),
-            *("completedAt", "processingTimeMs", "requestId"),
+            *("bytesTotal", "attempt", "currentFile", "queuePosition", "files", "archive", "downloadUrl"),
+            *("expiresAt", "archiveExpiresAt", "error", "errorCode", "createdAt", "startedAt", "updatedAt"),
+            *("completedAt", "processingTimeMs", "requestId", "callback"),
         ]
         assert body["archive"] == {"name": "a.zip", "size": 99, "entries": 2, "etag": "etag"}
         assert body["createdAt"] == "2023-11-14T22:13:20.123Z"

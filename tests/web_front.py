@@ -13,12 +13,16 @@ import aiohttp
 
 from downloader.config import Settings
 from downloader.jobs import Archive, Claim, Completed, Failed, Figures
+from downloader.state.budgets import Budgets
 from downloader.state.client import connect, opened
 from downloader.state.feed import Feed
+from downloader.state.keys import Keys
+from downloader.state.listing import Listing
 from downloader.state.queue import Queue
 from downloader.state.scripts import Scripts
 from downloader.state.store import Store
 from downloader.web.app import build
+from downloader.web.connection import Patience
 from downloader.web.parts import Pace, ServiceState, WebParts
 from downloader.web.serve import serve
 from tests.api import Api
@@ -79,7 +83,9 @@ async def _stopped(task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def fronted(redis_url: str, *, pace: Pace = USUAL, **sections: Any) -> AsyncIterator[Front]:
+async def fronted(
+    redis_url: str, *, pace: Pace = USUAL, patience: Patience | None = None, **sections: Any
+) -> AsyncIterator[Front]:
     """Serve the web side on any free port, with its feed running."""
     settings = Settings.model_validate({"redis": {"url": redis_url}} | sections)
     async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
@@ -89,7 +95,18 @@ async def fronted(redis_url: str, *, pace: Pace = USUAL, **sections: Any) -> Asy
         store = Store(client, scripts, settings.redis, settings.jobs, settings.limits, settings.worker)
         queue = Queue(client, reader, scripts, settings.jobs, settings.limits, settings.worker)
         feed = Feed(reader, settings.redis.prefix)
-        parts = WebParts(settings, store, feed, sign, {"redis": store.ping}, ServiceState(ready=True), pace)
+        parts = WebParts(
+            settings,
+            store,
+            Listing(client, scripts),
+            Keys(client, scripts),
+            Budgets(scripts),
+            feed,
+            sign,
+            {"redis": store.ping},
+            ServiceState(ready=True),
+            pace,
+        )
         stack.push_async_callback(_stopped, asyncio.create_task(feed.run()))
-        port = await stack.enter_async_context(serve(build(parts), "127.0.0.1", 0))
+        port = await stack.enter_async_context(serve(build(parts), "127.0.0.1", 0, patience=patience))
         yield Front(Api(session, f"http://127.0.0.1:{port}"), parts, queue, port)

@@ -72,7 +72,7 @@ class _Reports:
     async def until_ready(self, server: Server) -> None:
         """Wait until the server answers; StartError with the end of its log when it ends or takes too long."""
         deadline = asyncio.get_running_loop().time() + START_S
-        while not await server.answers():
+        while not await server.reach.answers():
             if await _within(self._ended[server.name], LOOK_S):
                 raise StartError(f"the embedded {server.name} did not start: {_tail(server.log)} (see {server.log})")
             if asyncio.get_running_loop().time() > deadline:

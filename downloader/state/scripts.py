@@ -27,10 +27,19 @@ NAMES = (
     "reap",
     "cancel",
     "delete",
+    "charge",
+    "place",
+    "stay",
+    "leave",
+    "gone",
     "debris",
     "forsaken",
     "repair",
+    "hooktake",
+    "hooktold",
+    "hookagain",
     "server",
+    "census",
 )
 Argument = str | bytes | int | float
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from downloader.config import JobsSettings, LimitsSettings, RedisSettings, WorkerSettings
-from downloader.errors import RequestError, UnavailableError
+from downloader.errors import RateLimitedError, RequestError, UnavailableError
 from downloader.events import JobEvent, event_from_fields, event_order
 from downloader.jobs import FileResult, JobRecord, JobRequest
+from downloader.state.budgets import Charge
 from downloader.state.client import Client, answered, translated
+from downloader.state.hooks import Callbacks, receiver_of
 from downloader.state.records import PAGE_FILES, file_pages, files_from_fields, record_from_fields
 from downloader.state.scripts import Scripts
 
 IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
 TOMBSTONE_TTL_MS = 60_000
 DURABLE_WAIT_MS = 2000
+MAINTENANCE_RETRY_S = 60
+# Room becomes free when an archive expires or is deleted; when that will be is not worth a look at all of them.
+STORED_RETRY_S = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job to take in; `fingerprint` is a digest of the request, to tell an honest repeat from another body."""
+    """A job to take in; `fingerprint` is a digest of the request, to tell an honest repeat from another body.
+
+    `address` is what a caller without a key is counted by, "" for one with a key.
+    """
 
     job_id: str
     tenant: str
@@ -32,14 +42,19 @@ class Order:
     traceparent: str = ""
     idempotency_key: str | None = None
     fingerprint: bytes = b""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """The job that was taken in, or with `replayed` the one that an earlier call with the same key made."""
+    """The job that was taken in, or with `replayed` the one that an earlier call with the same key made.
+
+    `charge` is None for a repeat, which costs nothing.
+    """
 
     record: JobRecord
     replayed: bool
+    charge: Charge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +83,28 @@ class Store:
         self._limits = limits
         self._lease_ms = int(worker.lease_s * 1000)
         self._durable_ack = redis.durable_ack
+        self.callbacks = Callbacks(client, scripts)
 
     async def enqueue(self, order: Order) -> Enqueued:
         """Take a job in, once: the same order again, or the same idempotency key, gives the same job.
 
-        Raises RequestError: `queue_full` or `rate_limited` (with retry_after_s), `idempotency_mismatch` when the key
-        was used with another request.
+        Raises RequestError: `queue_full`, `rate_limited` or `quota_exceeded` (with retry_after_s), `maintenance`,
+        `idempotency_mismatch` when the key was used with another request.
         """
         args = self._enqueue_arguments(order)
         answer = await (self._enqueue_durably(args) if self._durable_ack else self._scripts.run("enqueue", *args))
         verdict, detail = answer[0].decode(), answer[1].decode()
-        _refuse(verdict, detail)
-        flat, place = answer[2:]
+        _refuse(verdict, detail, answer[2])
+        flat, place, charged = answer[2:]
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         record = record_from_fields(detail, fields, place or None)
         if record is None:
             raise UnavailableError("redis", "the job was deleted while it was being read")
-        return Enqueued(record, replayed=verdict == "replayed")
+        return Enqueued(record, verdict == "replayed", Charge.of(charged))
 
     def _enqueue_arguments(self, order: Order) -> tuple[Any, ...]:
-        request = order.request
+        request, limits = order.request, self._limits.of(order.tenant)
+        counted = bool(order.address and limits.address_initiate_per_minute)
         return (
             order.job_id,
             order.tenant,
@@ -97,12 +114,18 @@ class Store:
             order.traceparent,
             request.archive_name,
             request.to_json(),
-            order.idempotency_key or "",
+            _hidden(order.idempotency_key),
             order.fingerprint,
             IDEMPOTENCY_TTL_MS,
-            self._limits.queued_jobs,
-            self._limits.initiate_per_minute,
+            limits.queued_jobs,
+            limits.initiate_per_minute,
             self._jobs.record_ttl_s * 1000,
+            f"initiate:@{order.address}" if counted else "",
+            limits.address_initiate_per_minute,
+            limits.day_files,
+            limits.day_bytes,
+            limits.stored_bytes,
+            receiver_of(order.tenant, request.callback_url),
             *file_pages(request),
         )
 
@@ -127,6 +150,11 @@ class Store:
             rank = await answered(self._client.lpos(self._key("ready", tenant), job_id))
             position = rank + 1 if isinstance(rank, int) else None
         return record_from_fields(job_id, fields, position)
+
+    async def tenant_of(self, job_id: str) -> str | None:
+        """Whose job this is; None when there is none by this id."""
+        tenant = await answered(self._client.hget(self._key("job", job_id), "tenant"))
+        return None if tenant is None else str(tenant.decode())
 
     async def files(self, job_id: str, *, after: int, limit: int) -> list[FileResult]:
         """Up to `limit` files from index `after` on; [] past the end. The caller has checked the tenant."""
@@ -196,13 +224,32 @@ class Store:
         return self._jobs.record_ttl_s * 1000, self._jobs.retry_ttl_s * 1000
 
 
-def _refuse(verdict: str, detail: str) -> None:
-    if verdict == "mismatch":
-        raise RequestError(
-            "idempotency_mismatch",
-            f"This Idempotency-Key made job {detail} from another body; use a new key for a new request.",
-        )
-    if verdict == "full":
-        raise RequestError("queue_full", "Too many jobs are waiting; try again later.", retry_after_s=int(detail))
-    if verdict == "rate":
-        raise RequestError("rate_limited", "Too many new jobs this minute.", retry_after_s=max(1, int(detail)))
+def _hidden(idempotency_key: str | None) -> str:
+    """What stands for an idempotency key in the names of keys: callers may put anything into theirs. "" for none."""
+    return hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else ""
+
+
+def _refuse(verdict: str, detail: str, charged: Sequence[int]) -> None:
+    """Raise what a refusal means; nothing for an order that was taken."""
+    match verdict:
+        case "mismatch":
+            reason = f"This Idempotency-Key made job {detail} from another body; use a new key for a new request."
+            raise RequestError("idempotency_mismatch", reason)
+        case "maintenance":
+            raise RequestError("maintenance", detail, retry_after_s=MAINTENANCE_RETRY_S)
+        case "full":
+            reason = "Too many jobs are waiting (limits.queued_jobs); try again later."
+            raise RequestError("queue_full", reason, retry_after_s=int(detail))
+        case "files" | "bytes":
+            reason = f"The {verdict} of this day (UTC) are used up (limits.day_{verdict})."
+            raise RequestError("quota_exceeded", reason, retry_after_s=int(detail))
+        case "stored":
+            reason = (
+                f"Archives of {detail} bytes are stored, the most that is allowed (limits.stored_bytes);"
+                " delete finished jobs, or wait until their archives expire."
+            )
+            raise RequestError("quota_exceeded", reason, retry_after_s=STORED_RETRY_S)
+        case "rate":
+            raise RateLimitedError("Too many new jobs this minute.", int(charged[1]), int(detail))
+        case _:
+            return

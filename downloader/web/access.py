@@ -1,52 +1,98 @@
-"""Who may call. Without keys there is one tenant, and by default only this machine may call as it."""
+"""Who calls: the holder of a key, of a job's read token, or, where the service is open, anybody.
+
+Without a key there is one tenant, and by default only this machine may call as it.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+import hmac
+import re
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from downloader.config import AccessSettings
-from downloader.errors import RequestError
+from downloader.errors import RequestError, UnavailableError
+from downloader.web.address import is_loopback, peer_address
+from downloader.web.caller import AWAY, CALLER, Caller, read_token
+from downloader.web.calls import job_id
 from downloader.web.parts import PARTS, TENANT, Handler
+from downloader.web.route import Budget, Need, Route, route_of
 
 PUBLIC_TENANT = "public"
+# Whose jobs nobody has: what a token opens whose job is gone.
+NO_TENANT = ""
+SEND_KEY = "send a key in the header Authorization: Bearer dl_... (made with: downloader keys new TENANT)"
 REMEDY = (
-    'This service takes calls from its own machine only (access.open = "loopback"). Set access.open = true to let'
-    " everybody in who can reach it."
+    f'Without a key this service takes calls from its own machine only (access.open = "loopback"): {SEND_KEY}.'
+    " Set access.open = true to let everybody in who can reach it."
 )
-CLOSED = "This service takes no calls without a key (access.open = false)."
+CLOSED = f"This service takes no calls without a key: {SEND_KEY}."
+WRONG_KEY = "The key is unknown, revoked or expired; ask the operator of this service for a new one."
+NOT_ITS_OWN = "The token is not the one of this job; take subscribeUrl and statusUrl as initiate gave them."
+
+FIGURES = "Figures are for this machine only; give them a port of their own with telemetry.metrics_port."
+THIS_MACHINE = AccessSettings(open="loopback")
+_BEARER = re.compile(r"(?i)bearer +(\S+) *")
 
 
 @web.middleware
 async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a call to the API pass when its caller may make it, with the tenant it is made for."""
-    if request.path.startswith("/v1/"):
-        settings = request.app[PARTS].settings.access
-        request[TENANT] = tenant(settings, peer_address(request), request.host, request.headers)
+    """Let a call pass when its caller may make it, with the tenant it is made for."""
+    route = route_of(request)
+    if route is not None and route.need is Need.MACHINE:
+        check_open(THIS_MACHINE, peer_address(request), request.host, request.headers, FIGURES)
+    elif route is not None and route.need is not Need.NOTHING:
+        try:
+            caller = await _caller(request, route)
+        except UnavailableError as error:
+            if route.budget is not Budget.STREAM:
+                raise
+            request[AWAY] = error
+            caller = Caller(NO_TENANT)
+        request[CALLER], request[TENANT] = caller, caller.tenant
     return await handler(request)
 
 
-def tenant(settings: AccessSettings, peer: str, host: str, headers: Mapping[str, str]) -> str:
-    """The tenant a call is made for; RequestError `access_denied` when it may not be made.
+async def _caller(request: web.Request, route: Route) -> Caller:
+    """Who calls; RequestError `key_required`, `key_invalid` or `token_invalid` for nobody."""
+    parts = request.app[PARTS]
+    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    if bearer is not None:
+        key = await parts.keys.verify(bearer[1])
+        if key is None:
+            raise RequestError("key_invalid", WRONG_KEY)
+        return Caller(key.tenant, key.key_id)
+    token = request.query.get("token")
+    if route.need is Need.READ and token is not None:
+        return await _holder(request, token)
+    check_open(parts.settings.access, peer_address(request), request.host, request.headers)
+    return Caller(PUBLIC_TENANT)
+
+
+async def _holder(request: web.Request, token: str) -> Caller:
+    """Who holds a job's read token calls for the job's tenant, as far as that job goes."""
+    parts, wanted = request.app[PARTS], job_id(request)
+    right = read_token(await parts.keys.token_secret(), wanted or "")
+    if wanted is None or not hmac.compare_digest(right.encode(), token.encode("utf-8", "replace")):
+        raise RequestError("token_invalid", NOT_ITS_OWN)
+    return Caller(await parts.store.tenant_of(wanted) or NO_TENANT, by_token=True)
+
+
+def check_open(
+    settings: AccessSettings, peer: str, host: str, headers: Mapping[str, str], remedy: str = REMEDY
+) -> None:
+    """Let a call without a key pass where the service is open for it; RequestError `key_required` where it is not.
 
     Loopback means that peer and Host are loopback and no proxy has passed the call on: a proxy on this machine would
     make the whole world local, and a foreign Host is a web page whose name was bent to this machine (DNS rebinding).
     """
     if settings.open is False:
-        raise RequestError("access_denied", CLOSED)
+        raise RequestError("key_required", CLOSED)
     if settings.open == "loopback" and not (
-        _is_loopback(peer) and _is_loopback(_hostname(host)) and not _passed_on(headers)
+        is_loopback(peer) and is_loopback(_hostname(host)) and not _passed_on(headers)
     ):
-        raise RequestError("access_denied", REMEDY)
-    return PUBLIC_TENANT
-
-
-def peer_address(request: web.Request) -> str:
-    """The address at the other end of the connection, empty when it is gone."""
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+        raise RequestError("key_required", remedy)
 
 
 def _hostname(host: str) -> str:
@@ -56,34 +102,5 @@ def _hostname(host: str) -> str:
     return host.partition(":")[0]
 
 
-def _is_loopback(name: str) -> bool:
-    if name.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
 def _passed_on(headers: Mapping[str, str]) -> bool:
     return any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in headers)
-
-
-def client_address(peer: str, forwarded_for: str, trusted: Sequence[str]) -> str:
-    """Who called, for the log: the first address from the right in X-Forwarded-For that is no trusted proxy."""
-    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
-    address = peer
-    while hops and is_trusted(address, trusted):
-        address = hops.pop()
-    return address[:64]
-
-
-def is_trusted(name: str, networks: Sequence[str]) -> bool:
-    """True when the address lies in one of the networks (`server.trusted_proxies`)."""
-    try:
-        address = ipaddress.ip_address(name)
-        return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
-    except ValueError:
-        return False

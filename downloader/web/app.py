@@ -1,4 +1,4 @@
-"""The web application: its table of routes, what lies around every call, and how it starts and ends."""
+"""The web application: what lies around every call, and how it starts and ends."""
 
 from __future__ import annotations
 
@@ -8,47 +8,41 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from downloader.state.feed import Signal
-from downloader.web import calls, front, health, middlewares, problems, reading, sse
+from downloader.web import calls, health, middlewares, problems, reading, sse
 from downloader.web.access import access
+from downloader.web.audit import audited
+from downloader.web.contract.serve import CONTRACT, Contract
 from downloader.web.frames import Frames
-from downloader.web.initiate import initiate
+from downloader.web.limits import limits
 from downloader.web.parts import PARTS, WebParts
-from downloader.web.render import BASE, Links
-from downloader.web.retry import retry
-
-# Anything may stand for a job id, and what is none is an unknown job. Where the path has other words too, those are
-# no ids, so that GET /initiate is a wrong method and not an unknown job.
-ANY_JOB = r"{job_id:[^/]+}"
-JOB = r"{job_id:(?!(?:initiate|status|subscribe|jobs)$)[^/]+}"
-
-ROUTES = (
-    web.post(f"{BASE}/initiate", initiate),
-    web.get(f"{BASE}/status/{ANY_JOB}", calls.status),
-    web.get(f"{BASE}/subscribe/{ANY_JOB}", sse.subscribe, allow_head=False),
-    web.get(f"{BASE}/{JOB}/files", calls.files),
-    web.get(f"{BASE}/{JOB}/files/{{index}}", calls.kept_file),
-    web.post(f"{BASE}/{JOB}/cancel", calls.cancel),
-    web.post(f"{BASE}/{JOB}/retry", retry),
-    web.get(f"{BASE}/{JOB}", calls.download),
-    web.delete(f"{BASE}/{JOB}", calls.delete),
-    web.get("/livez", health.livez),
-    web.get("/readyz", health.readyz),
-    web.get("/health", health.health),
-    web.get("/errors/{code}", problems.explain),
-    web.get("/", front.show),
-)
+from downloader.web.render import Links
+from downloader.web.route import ROUTE_OF
+from downloader.web.routes import ROUTES
+from downloader.web.slashes import one_slash
 
 
 def build(parts: WebParts) -> web.Application:
     """Make the application; the outermost middleware comes first."""
-    around = (middlewares.request_ids, middlewares.access_log, problems.problems, middlewares.preflight, access)
+    around = (
+        middlewares.request_ids,
+        middlewares.traced,
+        middlewares.access_log,
+        problems.problems,
+        middlewares.preflight,
+        one_slash,
+        audited,
+        access,
+        limits,
+    )
     app = web.Application(middlewares=around, client_max_size=parts.settings.server.max_body_bytes)
     app[PARTS] = parts
     app[calls.LINKS] = links = Links.lasting(parts.sign, parts.settings.jobs.link_ttl_s)
     app[sse.FRAMES] = Frames(links)
-    app[sse.OPEN_STREAMS] = sse.OpenStreams(parts.settings.limits.streams)
+    app[ROUTE_OF] = {route.handler: route for route in ROUTES}
+    app[CONTRACT] = Contract(ROUTES, parts.settings)
     app[health.HEALTH] = health.Health(parts.checks)
-    app.add_routes(ROUTES)
+    app.add_routes(route.definition() for route in ROUTES)
+    app[reading.BODY_ROOM] = reading.BodyRoom(reading.LARGEST_AT_ONCE * parts.settings.server.max_body_bytes)
     app.on_response_prepare.append(middlewares.add_headers)
     app.on_shutdown.append(_end_streams)
     app.cleanup_ctx.extend((sse.heartbeats, _parser))

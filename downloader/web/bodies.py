@@ -9,20 +9,29 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
 
-from downloader.config import Settings, SourcesSettings
+from downloader.config import Settings, SourcesSettings, WebhookSettings
 from downloader.errors import Fault, InvalidRequest
-from downloader.jobs import Checksum, FileId, JobRequest, Options, Source
+from downloader.jobs import FileId, JobRequest, Options, Source
 from downloader.s3url import S3Url, is_s3
 from downloader.web import fields
+from downloader.web.contract.inputs import (
+    CallbackUrl,
+    Compress,
+    Digest,
+    FileName,
+    Format,
+    Headers,
+    Id,
+    MediaType,
+    Url,
+)
 from downloader.web.faults import faults_of, pointer_to
 
 
@@ -39,43 +48,59 @@ class _Body(BaseModel):
     )
 
 
-Id = Annotated[Any, PlainValidator(fields.file_id)]
-Url = Annotated[str, AfterValidator(fields.source_url)]
-
-
 class FileBody(_Body):
     """One file of the full form."""
 
-    url: Url
-    id: Id | None = None
-    name: Annotated[str, AfterValidator(fields.file_name)] | None = None
-    size: Annotated[int, Field(ge=0)] | None = None
-    checksum: Annotated[Checksum | None, PlainValidator(fields.checksum)] = None
-    content_type: Annotated[str, AfterValidator(fields.media_type)] | None = None
-    headers: Annotated[dict[str, str], AfterValidator(fields.source_headers)] | None = None
+    url: Url = Field(description="Where it lies: http://, https:// or s3://bucket/key. Kept letter for letter.")
+    id: Id | None = Field(None, description="Your own id for it; its place in the list if you give none.")
+    name: FileName | None = Field(
+        None, description="Its name in the archive, with folders if you like; it comes out safe and unique."
+    )
+    size: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="How many bytes it must have; otherwise it is missing as `size_mismatch`."
+    )
+    checksum: Digest = Field(
+        None, description="The digest it must have: `sha256:`, `md5:` or `crc32:` and the digest in hex."
+    )
+    content_type: MediaType | None = Field(None, description="The media type it must have; parameters do not count.")
+    headers: Headers | None = Field(
+        None,
+        description="Headers to send to its source, such as Authorization. They go to that origin only, and are never "
+        "shown. Those that the service sets itself (Host, Range, Accept-Encoding, ...) are refused.",
+    )
 
 
 class OptionsBody(_Body):
     """How the archive is wanted; what is left out is the service's default."""
 
-    compress: Annotated[Any, PlainValidator(fields.compress)] = "auto"
-    on_error: Literal["skip", "fail"] | None = None
-    manifest: bool = False
-    keep_files: bool = False
-    reproducible: bool = False
-    format: Annotated[str, AfterValidator(fields.archive_format)] = "zip"
+    compress: Compress = Field("auto", description="Compress what pays (auto), everything or nothing.")
+    on_error: Literal["skip", "fail"] | None = Field(
+        None, description="Skip a file that cannot be had, or fail the job; null for the service's own choice."
+    )
+    manifest: bool = Field(False, description="Add manifest.json and SHA256SUMS to the archive.")
+    keep_files: bool = Field(False, description="Keep each file as an object of its own beside the archive.")
+    reproducible: bool = Field(False, description="Make the same files give the same bytes.")
+    format: Format = Field("zip", description="The kind of archive.")
 
 
 class InitiateBody(_Body):
     """The whole body: either `files`, or `file_ids` with `source_urls` position by position."""
 
-    files: list[FileBody] | None = None
-    file_ids: list[Id] | None = None
+    files: list[FileBody] | None = Field(None, description="The files, in the order of the archive.")
+    file_ids: list[Id] | None = Field(None, description="Your ids of the files. `file_keys` is the older name.")
     file_keys: list[Id] | None = None
-    source_urls: list[Url] | None = None
-    archive_name: str = fields.DEFAULT_ARCHIVE_NAME
-    options: OptionsBody = OptionsBody()
-    callback_url: str | None = None
+    source_urls: list[Url] | None = Field(
+        None, description="Where the files lie: as many as there are ids, each at the place of its id."
+    )
+    archive_name: str = Field(
+        fields.DEFAULT_ARCHIVE_NAME, description="The name the archive is saved as; it comes out safe, with .zip."
+    )
+    options: OptionsBody = Field(OptionsBody(), description="How the archive is wanted.")
+    callback_url: CallbackUrl | None = Field(
+        None,
+        description="Where to post one signed message when the job has ended. The service needs a webhook.secret for "
+        "that, and reaches the same addresses as for files.",
+    )
 
 
 _LISTS = {"files": "files", "fileIds": "file_ids", "fileKeys": "file_keys", "sourceUrls": "source_urls"}
@@ -93,12 +118,13 @@ def read_wish(raw: Any, settings: Settings, tenant: str) -> Wish:
     """Check the tenant's parsed body and turn it into a wish; InvalidRequest names every fault."""
     if not isinstance(raw, dict):
         raise InvalidRequest((Fault("", "the body must be a JSON object"),))
-    _refuse_too_many(raw, settings.jobs.max_files)
+    most_files = settings.limits.of(tenant).job_files or settings.jobs.max_files
+    _refuse_too_many(raw, min(most_files, settings.jobs.max_files))
     try:
         body = InitiateBody.model_validate(raw)
     except ValidationError as error:
         raise InvalidRequest(faults_of(error, raw, InitiateBody)) from error
-    faults = [*_not_offered(body, raw), *_form_faults(body)]
+    faults = [*_callback_faults(body, raw, settings.webhook, tenant), *_form_faults(body)]
     sources = () if faults else _sources(body, settings, faults)
     faults += _bucket_faults(body, sources, settings.sources, tenant)
     if faults:
@@ -110,7 +136,8 @@ def read_wish(raw: Any, settings: Settings, tenant: str) -> Wish:
         reproducible=body.options.reproducible,
         keep_files=body.options.keep_files,
     )
-    return Wish(JobRequest(sources, fields.archive_name(body.archive_name), options), _ids_given(body))
+    asked = JobRequest(sources, fields.archive_name(body.archive_name), options, body.callback_url or "")
+    return Wish(asked, _ids_given(body))
 
 
 def _refuse_too_many(raw: dict[str, Any], max_files: int) -> None:
@@ -125,12 +152,12 @@ def _refuse_too_many(raw: dict[str, Any], max_files: int) -> None:
         raise InvalidRequest(tuple(faults))
 
 
-def _not_offered(body: InitiateBody, raw: dict[str, Any]) -> list[Fault]:
-    faults = []
-    if body.callback_url is not None:
-        pointer = pointer_to(("callbackUrl",), raw)
-        faults.append(Fault(pointer, "is not offered by this version; follow subscribeUrl or statusUrl"))
-    return faults
+def _callback_faults(body: InitiateBody, raw: dict[str, Any], settings: WebhookSettings, tenant: str) -> list[Fault]:
+    """A callback that could not be signed is none: its receiver would have to believe anybody."""
+    if body.callback_url is None or settings.secrets(tenant):
+        return []
+    remedy = "needs a webhook.secret in this service's settings; leave it out and follow subscribeUrl or statusUrl"
+    return [Fault(pointer_to(("callbackUrl",), raw), remedy)]
 
 
 def _form_faults(body: InitiateBody) -> list[Fault]:

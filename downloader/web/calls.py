@@ -10,7 +10,9 @@ from aiohttp import hdrs, web
 from downloader.errors import Fault, InvalidRequest, RequestError
 from downloader.jobs import TERMINAL, FileStatus, JobRecord, JobState
 from downloader.web import render
+from downloader.web.caller import token_for
 from downloader.web.headers import etag_matches
+from downloader.web.holding import hold
 from downloader.web.lasting import to_its_end
 from downloader.web.parts import PARTS, TENANT
 
@@ -46,7 +48,14 @@ async def record_of(request: web.Request) -> JobRecord:
 async def status(request: web.Request) -> web.Response:
     """The job; 304 when the caller has it already."""
     with_files = _flag(request, "files")
-    return await _job_answer(request, await record_of(request), with_files=with_files)
+    record = await record_of(request)
+    held: dict[str, str] = {}
+    if record.state not in TERMINAL:
+        held = await hold(request, record.job_id)
+        record = await record_of(request) if held else record
+    answer = await job_answer(request, record, with_files=with_files)
+    answer.headers.update(held)
+    return answer
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -55,7 +64,7 @@ async def cancel(request: web.Request) -> web.Response:
     record = await to_its_end(request.app[PARTS].store.cancel(request[TENANT], wanted)) if wanted else None
     if record is None:
         raise not_found()
-    return await _job_answer(request, record, with_files=True)
+    return await job_answer(request, record, with_files=True)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -66,7 +75,8 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _job_answer(request: web.Request, record: JobRecord, *, with_files: bool) -> web.Response:
+async def job_answer(request: web.Request, record: JobRecord, *, with_files: bool) -> web.Response:
+    """The job as `status` gives it; 304 when a reading caller has it already."""
     links, now_s = request.app[LINKS], time.time()
     link = links.link(record.snapshot, now_s)
     window = links.window(now_s) if link else 0
@@ -81,17 +91,19 @@ async def _job_answer(request: web.Request, record: JobRecord, *, with_files: bo
     files = None
     if with_files and record.snapshot.total_files <= render.INLINE_FILES:
         files = await request.app[PARTS].store.files(record.job_id, after=0, limit=render.INLINE_FILES)
-    return web.Response(body=render.job(record, files, link), content_type="application/json", headers=headers)
+    deliveries = await request.app[PARTS].store.callbacks.log(record.job_id) if record.callback else ()
+    body = render.job(record, files, link, deliveries, await token_for(request, record.job_id))
+    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 async def files(request: web.Request) -> web.Response:
     """A page of the job's files, in the order of the request."""
-    limit = _number(request, "limit", FILES_LIMIT, least=1, most=FILES_LIMIT_MAX)
-    after = _number(request, "after", -1, least=0, most=10**9)
+    limit = number(request, "limit", FILES_LIMIT, least=1, most=FILES_LIMIT_MAX)
+    after = number(request, "after", -1, least=0, most=10**9)
     record = await record_of(request)
     page = await request.app[PARTS].store.files(record.job_id, after=after + 1, limit=limit)
     link = request.app[LINKS].link(record.snapshot, time.time())
-    body = render.files_page(record, page, is_there=link is not None)
+    body = render.files_page(record, page, await token_for(request, record.job_id), is_there=link is not None)
     return web.Response(body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: NO_STORE})
 
 
@@ -153,7 +165,8 @@ def _flag(request: web.Request, name: str) -> bool:
             raise InvalidRequest((Fault(f"/{name}", f"the query parameter {name} must be true or false"),))
 
 
-def _number(request: web.Request, name: str, default: int, *, least: int, most: int) -> int:
+def number(request: web.Request, name: str, default: int, *, least: int, most: int) -> int:
+    """A query parameter that is a number from `least` to `most`; InvalidRequest for anything else."""
     given = request.query.get(name)
     if given is None:
         return default

@@ -20,8 +20,9 @@ ARCHIVE_NAME_CHARS = 200
 DEFAULT_ARCHIVE_NAME = "download.zip"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110, section 5.6.2
-_MEDIA_TYPE = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}")
+HEADER_WORD = "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"  # RFC 9110, section 5.6.2
+_TOKEN = re.compile(HEADER_WORD)
+_MEDIA_TYPE = re.compile(f"{HEADER_WORD}/{HEADER_WORD}")
 # Nearly every URL, told by one look; whatever is less plain is taken apart.
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(:(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?=[/?#]|\Z)")
 # Ours to set, or a matter of one connection (RFC 9110, section 7.6.1).
@@ -84,6 +85,13 @@ def source_url(value: str) -> str:
     if not named:
         raise ValueError("must name a host, as in https://example.com/file.pdf")
     return value
+
+
+def callback_url(value: str) -> str:
+    """Where a callback goes: as a source's URL, but only http and https can be posted to."""
+    if value[:3].lower() == "s3:":
+        raise ValueError("cannot lie in a bucket; give a URL that starts with http:// or https://")
+    return source_url(value)
 
 
 def _lower_first(text: str) -> str:

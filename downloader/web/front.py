@@ -11,7 +11,7 @@ from string import Template
 
 from aiohttp import hdrs, web
 
-from downloader.web.access import is_trusted, peer_address
+from downloader.web.address import is_trusted, peer_address
 from downloader.web.headers import quality
 from downloader.web.parts import PARTS
 from downloader.web.render import BASE, encoded
@@ -25,6 +25,8 @@ _LINKS = {
     "files": f"{BASE}/{{jobId}}/files",
     "cancel": f"{BASE}/{{jobId}}/cancel",
     "health": "/health",
+    "docs": "/docs",
+    "openapi": "/openapi.json",
 }
 
 
@@ -50,12 +52,12 @@ async def show(request: web.Request) -> web.Response:
     if quality(accept, "application/json") > quality(accept, "text/html"):
         body = encoded({"name": "downloader", "version": VERSION, "links": _LINKS})
         return web.Response(body=body, content_type="application/json", headers={hdrs.VARY: hdrs.ACCEPT})
-    text = Template(_TEXT).substitute(base=html.escape(_base_url(request)), version=html.escape(VERSION))
+    text = Template(_TEXT).substitute(base=html.escape(base_url(request)), version=html.escape(VERSION))
     headers = {"Content-Security-Policy": POLICY, hdrs.VARY: hdrs.ACCEPT, hdrs.CACHE_CONTROL: "no-cache"}
     return web.Response(text=text, content_type="text/html", headers=headers)
 
 
-def _base_url(request: web.Request) -> str:
+def base_url(request: web.Request) -> str:
     """The address that reaches this service: the configured one, else the one this very call has used."""
     server = request.app[PARTS].settings.server
     if server.public_url:

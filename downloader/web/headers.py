@@ -11,6 +11,8 @@ from downloader.errors import RequestError
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_WAIT = re.compile(r'(?i)wait\s*=\s*"?([0-9]{1,9})"?')
+WAIT_S_MAX = 60
 _KEY_HEADERS = ("Idempotency-Key", "X-Idempotency-Key")
 
 
@@ -42,6 +44,15 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
             "idempotency_key_invalid", "Idempotency-Key must have 1 to 255 visible ASCII characters, without spaces."
         )
     return key
+
+
+def wait_s(headers: Mapping[str, str]) -> int | None:
+    """How long the caller prefers to wait (RFC 7240, section 4.3), WAIT_S_MAX at most; None when nothing is said."""
+    for preference in headers.get("Prefer", "").split(","):
+        match = _WAIT.fullmatch(preference.partition(";")[0].strip())
+        if match:
+            return min(int(match[1]), WAIT_S_MAX)
+    return None
 
 
 def _unquoted(value: str) -> str:

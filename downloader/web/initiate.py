@@ -10,11 +10,17 @@ import structlog
 from aiohttp import hdrs, web
 
 from downloader.config import Settings
-from downloader.jobs import JobRequest
+from downloader.errors import UnavailableError
+from downloader.jobs import TERMINAL, JobRequest
 from downloader.state.store import Enqueued, Order
 from downloader.web import headers, render
+from downloader.web.audit import JOB_ID
 from downloader.web.bodies import Wish, read_wish
+from downloader.web.caller import token_for
+from downloader.web.calls import job_answer
+from downloader.web.holding import hold
 from downloader.web.lasting import to_its_end
+from downloader.web.limits import address_of, charged
 from downloader.web.parts import PARTS, REQUEST_ID, TENANT
 from downloader.web.reading import read_json
 
@@ -37,13 +43,30 @@ async def take_in(request: web.Request, asked: JobRequest, total_file_ids: int, 
         request=asked,
         total_file_ids=total_file_ids,
         request_id=request[REQUEST_ID],
-        traceparent=headers.traceparent(request.headers),
+        traceparent=request.app[PARTS].observer.tracer.context() or headers.traceparent(request.headers),
         idempotency_key=headers.idempotency_key(request.headers),
         fingerprint=digest,
+        address=address_of(request),
     )
     enqueued = await to_its_end(request.app[PARTS].store.enqueue(order))
     log.info("job.accepted", job_id=enqueued.record.job_id, files=len(asked.sources), replayed=enqueued.replayed)
-    return _accepted(enqueued)
+    request[JOB_ID] = enqueued.record.job_id
+    charged(request, enqueued.charge)
+    return await _ended(request, enqueued) or await _accepted(request, enqueued)
+
+
+async def _ended(request: web.Request, enqueued: Enqueued) -> web.Response | None:
+    """The job at its end, for a caller who prefers to wait for it; None when it has not ended in time."""
+    try:
+        held = await hold(request, enqueued.record.job_id)
+        record = await request.app[PARTS].store.record(request[TENANT], enqueued.record.job_id) if held else None
+        if record is None or record.state not in TERMINAL:
+            return None
+        answer = await job_answer(request, record, with_files=True)
+    except UnavailableError:  # the job was taken in, whatever became of waiting for it
+        return None
+    answer.headers.update(held)
+    return _told_of_replay(answer, enqueued)
 
 
 def _understood(raw: Any, settings: Settings, tenant: str) -> tuple[Wish, bytes]:
@@ -56,18 +79,23 @@ def fingerprint(wish: Wish) -> bytes:
     return hashlib.sha256(wish.total_file_ids.to_bytes(4) + wish.request.to_json()).digest()
 
 
-def _accepted(enqueued: Enqueued) -> web.Response:
+async def _accepted(request: web.Request, enqueued: Enqueued) -> web.Response:
     record = enqueued.record
+    token = await token_for(request, record.job_id)
     answer = web.Response(
         status=202,
-        body=render.initiated(record),
+        body=render.initiated(record, token),
         content_type="application/json",
         headers={
-            hdrs.LOCATION: f"{render.BASE}/status/{record.job_id}",
+            hdrs.LOCATION: render.status_path(record.job_id, token),
             hdrs.RETRY_AFTER: "1",
             hdrs.CACHE_CONTROL: "no-store",
         },
     )
+    return _told_of_replay(answer, enqueued)
+
+
+def _told_of_replay(answer: web.Response, enqueued: Enqueued) -> web.Response:
     if enqueued.replayed:
         answer.headers["Idempotency-Replayed"] = "true"
     return answer

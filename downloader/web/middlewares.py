@@ -10,13 +10,17 @@ import structlog
 from aiohttp import hdrs, web
 
 from downloader.web import headers
-from downloader.web.access import client_address, peer_address
-from downloader.web.parts import PARTS, REQUEST_ID, Handler
+from downloader.web.address import caller_address
+from downloader.web.limits import CHARGE, rate_headers
+from downloader.web.parts import HELD_S, PARTS, REQUEST_ID, Handler
+from downloader.web.render import BASE
 
 CLIENT_GONE = 499
 SHOWN_PARAMETERS = frozenset({"limit", "after", "files", "status", "lastEventId", "last_event_id"})
 SHOWN_CHARS = 64
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+TRACED_METHODS = frozenset({hdrs.METH_POST, hdrs.METH_DELETE})
+STREAMING_SINCE = web.RequestKey("streaming_since", float)
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -26,9 +30,12 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "downloader",
 }
-CORS_ALLOWED = "Content-Type, Last-Event-ID, Idempotency-Key, X-Idempotency-Key, X-Request-Id, traceparent"
+CORS_ALLOWED = (
+    "Authorization, Content-Type, If-None-Match, Last-Event-ID, Idempotency-Key, X-Idempotency-Key, Prefer, "
+    "X-Request-Id, traceparent"
+)
 CORS_EXPOSED = (
-    "X-Request-Id, Location, ETag, Retry-After, Idempotency-Replayed, "
+    "X-Request-Id, Location, ETag, Link, Retry-After, Idempotency-Replayed, Preference-Applied, "
     "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
 )
 CORS_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
@@ -46,15 +53,42 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 @web.middleware
+async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the story of each call that changes something, going on from its caller's; those that look tell none."""
+    route = _route(request)
+    if request.method not in TRACED_METHODS or not route.startswith(BASE):
+        return await handler(request)
+    attributes = {"http.request.method": request.method, "http.route": route}
+    parent = headers.traceparent(request.headers)
+    tracer = request.app[PARTS].observer.tracer
+    with tracer.span(f"{request.method} {route}", attributes, kind="server", parent=parent) as span:
+        response = await handler(request)
+        span.note("http.response.status_code", response.status)
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            span.fail(str(response.status))
+        return response
+
+
+@web.middleware
 async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Write one line per call, when it has been answered; for a stream that is its end."""
-    begun, client = time.monotonic(), _client(request)
+    """Count each call and write its line, when it has been answered; for a stream that is its end."""
+    begun, client = time.monotonic(), caller_address(request)
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)
     finally:  # without a response the client has left, and the call was cancelled
-        _log_call(request, response.status if response else CLIENT_GONE, time.monotonic() - begun, client)
+        now, status = time.monotonic(), response.status if response else CLIENT_GONE
+        _count_call(request, status, now, begun)
+        _log_call(request, status, now - begun, client)
     return response
+
+
+def _count_call(request: web.Request, status: int, now_s: float, begun_s: float) -> None:
+    meter = request.app[PARTS].observer.meter
+    if STREAMING_SINCE in request:
+        meter.stream_closed(now_s - request[STREAMING_SINCE])
+    else:
+        meter.answered(request.method, _route(request), status, now_s - begun_s - request.get(HELD_S, 0.0))
 
 
 def _log_call(request: web.Request, status: int, took_s: float, client: str) -> None:
@@ -76,11 +110,6 @@ def _route(request: web.Request) -> str:
     """The route's pattern instead of the path, so that calls to many jobs count as one kind."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else "(none)"
-
-
-def _client(request: web.Request) -> str:
-    trusted = request.app[PARTS].settings.server.trusted_proxies
-    return client_address(peer_address(request), request.headers.get("X-Forwarded-For", ""), trusted)
 
 
 def masked_query(query: str) -> str | None:
@@ -123,8 +152,13 @@ def _allowed_origin(request: web.Request) -> str | None:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the id, the security and the CORS headers to a response that is about to start, streams included."""
+    if response.content_type == "text/event-stream":
+        request[STREAMING_SINCE] = time.monotonic()
+        request.app[PARTS].observer.meter.stream_opened()
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    if CHARGE in request:
+        response.headers.update(rate_headers(request[CHARGE]))
     response.headers["X-Request-Id"] = request.get(REQUEST_ID) or headers.request_id(request.headers)
     if not request.app[PARTS].settings.server.cors_origins:
         return

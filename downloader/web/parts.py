@@ -10,7 +10,11 @@ from typing import Protocol
 from aiohttp import web
 
 from downloader.config import Settings
+from downloader.observing import SILENT, Observer
+from downloader.state.budgets import Budgets
 from downloader.state.feed import Feed
+from downloader.state.keys import Keys
+from downloader.state.listing import Listing
 from downloader.state.store import Store
 
 
@@ -52,6 +56,8 @@ class Pace:
 
 
 Check = Callable[[], Awaitable[None]]
+# The metrics as text and their content type, for a caller's Accept header.
+ReadMetrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +66,22 @@ class WebParts:
 
     settings: Settings
     store: Store
+    listing: Listing
+    keys: Keys
+    budgets: Budgets
     feed: Feed
     sign: Sign
     checks: Mapping[str, Check]
     state: ServiceState
     pace: Pace = Pace()
+    observer: Observer = SILENT
+    metrics: ReadMetrics | None = None
 
 
 PARTS = web.AppKey("parts", WebParts)
 REQUEST_ID = web.RequestKey("request_id", str)
 TENANT = web.RequestKey("tenant", str)
+# How long a call was held because its caller preferred to wait, in seconds.
+HELD_S = web.RequestKey("held_s", float)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -19,29 +19,39 @@ from downloader.errors import (
     DownloaderError,
     Fault,
     InvalidRequest,
+    RateLimitedError,
     RequestError,
     UnavailableError,
 )
+from downloader.state.budgets import Charge
+from downloader.web.limits import rate_headers
 from downloader.web.parts import PARTS, REQUEST_ID, Handler
 
 FAULTS_SHOWN = 20
 UNAVAILABLE_RETRY_S = 2
+CHALLENGE = 'Bearer realm="downloader"'  # RFC 6750, section 3
+# Answers that say nothing about the call itself, but about who makes it and when.
+REFUSALS = frozenset({401, 403, 429, 503})
 
 TABLE: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is not valid"),
     "invalid_json": (400, "The body is not valid JSON"),
     "invalid_body": (400, "The body could not be read"),
     "idempotency_key_invalid": (400, "The idempotency key is not valid"),
-    "access_denied": (403, "Access denied"),
+    "key_required": (401, "A key is required"),
+    "key_invalid": (401, "The key is not valid"),
+    "token_invalid": (401, "The token is not valid"),
     "not_found": (404, "Not found"),
     "job_not_found": (404, "Job not found"),
     "file_not_kept": (404, "The file was not kept"),
     "method_not_allowed": (405, "Method not allowed"),
+    "request_timeout": (408, "The request did not arrive in time"),
     "body_timeout": (408, "The body did not arrive in time"),
     "job_not_finished": (409, "The job is not finished"),
     "job_failed": (409, "The job failed"),
     "job_cancelled": (409, "The job was cancelled"),
     "nothing_to_retry": (409, "There is nothing to retry"),
+    "no_callback": (409, "The job has no callback"),
     "request_expired": (410, "The request is no longer kept"),
     "archive_expired": (410, "The archive has expired"),
     "body_too_large": (413, "The body is too large"),
@@ -50,12 +60,14 @@ TABLE: dict[str, tuple[int, str]] = {
     "idempotency_mismatch": (422, "The idempotency key was used with another request"),
     "queue_full": (429, "Too many jobs are waiting"),
     "rate_limited": (429, "Too many requests"),
+    "quota_exceeded": (429, "A quota is used up"),
     "internal": (500, "Internal error"),
+    "maintenance": (503, "Closed for maintenance"),
     "unavailable": (503, "Temporarily unavailable"),
     "redis_full": (503, "Temporarily unavailable"),
 }
 _OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
-_OF_STATUS |= {400: "invalid_request", 403: "access_denied", 408: "body_timeout", 417: "expectation_failed"}
+_OF_STATUS |= {400: "invalid_request", 408: "body_timeout", 417: "expectation_failed"}
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +114,8 @@ def to_body(problem: Problem, instance: str, request_id: str) -> bytes:
 
 def answer(request: web.Request, problem: Problem) -> web.Response:
     """The problem as an HTTP response."""
+    if problem.status in REFUSALS:
+        request.app[PARTS].observer.meter.refused(problem.code)
     return web.Response(
         status=problem.status,
         body=to_body(problem, request.rel_url.raw_path, request.get(REQUEST_ID, "")),
@@ -115,8 +129,13 @@ def from_error(error: DownloaderError) -> Problem | None:
     match error:
         case InvalidRequest():
             return Problem(error.code, _summary(error), error.faults)
+        case RateLimitedError():
+            spent = Charge(allowed=False, limit=error.limit, remaining=0, reset_s=error.retry_after_s or 1)
+            headers = {**_retry_after(error.retry_after_s), **rate_headers(spent)}
+            return Problem(error.code, error.message, headers=headers)
         case RequestError(code=code) if code in TABLE:
-            return Problem(code, error.message, headers=_retry_after(error.retry_after_s))
+            challenge = {"WWW-Authenticate": CHALLENGE} if TABLE[code][0] == HTTPStatus.UNAUTHORIZED else {}
+            return Problem(code, error.message, headers={**_retry_after(error.retry_after_s), **challenge})
         case UnavailableError():
             code = error.code if error.code in TABLE else "unavailable"
             return Problem(code, f"{error.message}; try again soon.", headers=_retry_after(UNAVAILABLE_RETRY_S))
@@ -171,12 +190,3 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:  # the rim: whatever has no name is logged and never shown
         log.exception("http.internal")
     return answer(request, Problem("internal", "Something went wrong on our side; the requestId helps to find it."))
-
-
-async def explain(request: web.Request) -> web.Response:
-    """What a problem's `type` leads to: the code, its status and its meaning."""
-    code = request.match_info["code"]
-    if code not in TABLE:
-        raise web.HTTPNotFound
-    status, title = TABLE[code]
-    return web.Response(body=to_json({"code": code, "status": status, "title": title}), content_type="application/json")

@@ -9,18 +9,27 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from downloader.callbacks import Callback, Delivery
 from downloader.jobs import (
     TERMINAL,
     Archive,
     FileResult,
     FileStatus,
     JobRecord,
-    JobState,
     Snapshot,
     kept_key,
 )
 from downloader.web.parts import Sign, SignedLink
-from downloader.wire import file_to_wire
+from downloader.web.shapes import (
+    ArchiveObject,
+    CallbackObject,
+    FilesPage,
+    Initiated,
+    JobObject,
+    JobsPage,
+    SnapshotEvent,
+)
+from downloader.wire import FileObject, file_to_wire
 
 BASE = "/v1/download"
 INLINE_FILES = 200
@@ -32,9 +41,13 @@ def encoded(value: Any) -> bytes:
     return to_json(value, inf_nan_mode="null")
 
 
-def iso(ms: int | None) -> str | None:
+def iso(ms: int) -> str:
     """Epoch milliseconds as `2026-01-31T12:00:00.000Z`."""
-    return None if ms is None else iso_time(datetime.fromtimestamp(ms / 1000, UTC))
+    return iso_time(datetime.fromtimestamp(ms / 1000, UTC))
+
+
+def _iso(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
 
 
 def iso_time(time: datetime) -> str:
@@ -74,49 +87,103 @@ class Links:
         return self.sign(kept_key(snapshot.archive_key, file.index), filename, expires_ms, now_s)
 
 
-def initiated(record: JobRecord) -> bytes:
+def initiated(record: JobRecord, token: str | None = None) -> bytes:
     """The answer to an initiate call; the same again for a repeat of it, whatever became of the job since."""
-    return encoded(
-        {
-            "jobId": record.job_id,
-            "status": JobState.QUEUED.value,
-            "totalFiles": record.snapshot.total_files,
-            "totalFileIds": record.total_file_ids,
-            "subscribeUrl": f"{BASE}/subscribe/{record.job_id}",
-            "statusUrl": f"{BASE}/status/{record.job_id}",
-            "createdAt": iso(record.created_ms),
-        }
-    )
-
-
-def job(record: JobRecord, files: Sequence[FileResult] | None, link: SignedLink | None) -> bytes:
-    """The whole job; `files` None leaves them out (many, or not wanted)."""
-    snapshot = record.snapshot
-    body: dict[str, Any] = _figures(record.job_id, snapshot) | {
-        "currentFile": snapshot.current_file,
-        "queuePosition": record.queue_position,
-    }
-    if files is not None:
-        body["files"] = [_file(record, file, is_there=link is not None) for file in files]
-    body |= {
-        "archive": _archive(record.archive),
-        "downloadUrl": link.url if link else None,
-        "expiresAt": iso_time(link.expires_at) if link else None,
-        "archiveExpiresAt": iso(snapshot.archive_expires_ms),
-        "error": snapshot.error,
-        "errorCode": snapshot.error_code,
-        "attempt": snapshot.attempt,
+    body: Initiated = {
+        "jobId": record.job_id,
+        "status": "queued",
+        "totalFiles": record.snapshot.total_files,
+        "totalFileIds": record.total_file_ids,
+        "subscribeUrl": with_token(f"{BASE}/subscribe/{record.job_id}", token),
+        "statusUrl": status_path(record.job_id, token),
         "createdAt": iso(record.created_ms),
-        "startedAt": iso(record.started_ms),
-        "updatedAt": iso(record.updated_ms),
-        "completedAt": iso(record.completed_ms),
-        "processingTimeMs": _processing_ms(record),
-        "requestId": record.request_id,
     }
     return encoded(body)
 
 
-def _figures(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
+def status_path(job_id: str, token: str | None) -> str:
+    """Where the job's status is read."""
+    return with_token(f"{BASE}/status/{job_id}", token)
+
+
+def with_token(path: str, token: str | None) -> str:
+    """The path with the job's read token, for callers who were asked for a key."""
+    return f"{path}?token={token}" if token else path
+
+
+def job(
+    record: JobRecord,
+    files: Sequence[FileResult] | None,
+    link: SignedLink | None,
+    deliveries: Sequence[Delivery] = (),
+    token: str | None = None,
+) -> bytes:
+    """The whole job; `files` None leaves them out (many, or not wanted)."""
+    return encoded(_job(record, files, link, deliveries, token))
+
+
+def _job(
+    record: JobRecord,
+    files: Sequence[FileResult] | None,
+    link: SignedLink | None,
+    deliveries: Sequence[Delivery] | None = None,
+    token: str | None = None,
+) -> JobObject:
+    snapshot = record.snapshot
+    body: JobObject = {
+        **_figures(record.job_id, snapshot),
+        "currentFile": snapshot.current_file,
+        "queuePosition": record.queue_position,
+        "files": [_file(record, file, token, is_there=link is not None) for file in files or ()],
+        "archive": _archive(record.archive),
+        "downloadUrl": link.url if link else None,
+        "expiresAt": iso_time(link.expires_at) if link else None,
+        "archiveExpiresAt": _iso(snapshot.archive_expires_ms),
+        "error": snapshot.error,
+        "errorCode": snapshot.error_code,
+        "createdAt": iso(record.created_ms),
+        "startedAt": _iso(record.started_ms),
+        "updatedAt": iso(record.updated_ms),
+        "completedAt": _iso(record.completed_ms),
+        "processingTimeMs": _processing_ms(record),
+        "requestId": record.request_id,
+        "callback": _callback(record.callback, deliveries),
+    }
+    if files is None:
+        del body["files"]
+    return body
+
+
+def _callback(callback: Callback | None, deliveries: Sequence[Delivery] | None) -> CallbackObject | None:
+    """The callback; `deliveries` None leaves out its tries."""
+    if callback is None:
+        return None
+    body: CallbackObject = {
+        "state": callback.state.value,
+        "attempts": callback.attempts,
+        "nextAttemptAt": _iso(callback.next_ms),
+    }
+    if deliveries is not None:
+        body["deliveries"] = [
+            {
+                "at": iso(delivery.at_ms),
+                "attempt": delivery.number,
+                "status": delivery.attempt.status,
+                "error": delivery.attempt.error,
+                "ms": delivery.attempt.ms,
+            }
+            for delivery in deliveries
+        ]
+    return body
+
+
+def jobs_page(jobs: Sequence[tuple[JobRecord, SignedLink | None]], following: str | None) -> bytes:
+    """A page of jobs without their files; `next` is what to give as `after` for the page behind it, null at the end."""
+    body: JobsPage = {"jobs": [_job(record, None, link) for record, link in jobs], "next": following}
+    return encoded(body)
+
+
+def _figures(job_id: str, snapshot: Snapshot) -> SnapshotEvent:
     return {
         "jobId": job_id,
         "status": snapshot.state.value,
@@ -126,10 +193,11 @@ def _figures(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "totalFiles": snapshot.total_files,
         "bytesFetched": snapshot.bytes_fetched,
         "bytesTotal": snapshot.bytes_total,
+        "attempt": snapshot.attempt,
     }
 
 
-def _archive(archive: Archive | None) -> dict[str, Any] | None:
+def _archive(archive: Archive | None) -> ArchiveObject | None:
     """The archive without its key: where it lies in the bucket is nobody's business."""
     if archive is None:
         return None
@@ -144,33 +212,36 @@ def _processing_ms(record: JobRecord) -> int | None:
     return max(0, until - record.started_ms)
 
 
-def files_page(record: JobRecord, files: Sequence[FileResult], *, is_there: bool) -> bytes:
+def files_page(
+    record: JobRecord, files: Sequence[FileResult], token: str | None = None, *, is_there: bool
+) -> bytes:
     """A page of files; `next` is what to give as `after` for the page behind it, null at the end.
 
     `is_there`: the archive has not expired, and neither have the files kept with it.
     """
     more = bool(files) and files[-1].index + 1 < record.snapshot.total_files
-    page = [_file(record, file, is_there=is_there) for file in files]
-    return encoded({"files": page, "next": files[-1].index if more else None})
+    page = [_file(record, file, token, is_there=is_there) for file in files]
+    body: FilesPage = {"files": page, "next": files[-1].index if more else None}
+    return encoded(body)
 
 
-def _file(record: JobRecord, file: FileResult, *, is_there: bool) -> dict[str, Any]:
+def _file(record: JobRecord, file: FileResult, token: str | None, *, is_there: bool) -> FileObject:
     """A file; with the path that leads to its link if it was kept."""
     wire = file_to_wire(file)
     if is_there and file.status is FileStatus.DONE and record.archive is not None and record.archive.kept:
-        wire["downloadUrl"] = f"{BASE}/{record.job_id}/files/{file.index}"
+        wire["downloadUrl"] = with_token(f"{BASE}/{record.job_id}/files/{file.index}", token)
     return wire
 
 
 def snapshot_body(job_id: str, snapshot: Snapshot, link: SignedLink | None) -> bytes:
     """The snapshot of an event; what is not known is left out."""
     body = _figures(job_id, snapshot)
-    optional = {
-        "currentFile": snapshot.current_file,
-        "downloadUrl": link.url if link else None,
-        "expiresAt": iso_time(link.expires_at) if link else None,
-        "error": snapshot.error,
-        "errorCode": snapshot.error_code,
-    }
-    body["attempt"] = snapshot.attempt
-    return encoded(body | {name: value for name, value in optional.items() if value is not None})
+    if snapshot.current_file is not None:
+        body["currentFile"] = snapshot.current_file
+    if link is not None:
+        body |= {"downloadUrl": link.url, "expiresAt": iso_time(link.expires_at)}
+    if snapshot.error is not None:
+        body["error"] = snapshot.error
+    if snapshot.error_code is not None:
+        body["errorCode"] = snapshot.error_code
+    return encoded(body)

@@ -7,10 +7,7 @@ with a time to wait; only 204 (you have seen the end) and 404 to those who did n
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
@@ -18,8 +15,10 @@ from aiohttp import web
 from downloader.errors import RequestError, UnavailableError
 from downloader.state.feed import Feed, Signal
 from downloader.web import frames
+from downloader.web.caller import AWAY
 from downloader.web.calls import job_id, not_found
 from downloader.web.frames import Frames
+from downloader.web.limits import stream_place
 from downloader.web.outlet import Outlet, StalledError
 from downloader.web.parts import PARTS, TENANT
 from downloader.web.stream import Stream, up_to_date
@@ -29,46 +28,26 @@ FRAMES = web.AppKey("frames", Frames)
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class OpenStreams:
-    """How many streams each tenant has open in this process, and how many it may have."""
-
-    most: int
-    _open: Counter[str] = field(default_factory=Counter)
-
-    @contextmanager
-    def place(self, tenant: str) -> Iterator[bool]:
-        """Take a place for as long as the block runs; False when there is none."""
-        if self._open[tenant] >= self.most:
-            yield False
-            return
-        self._open[tenant] += 1
-        try:
-            yield True
-        finally:
-            self._open[tenant] -= 1
-
-
-OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
-
-
 async def subscribe(request: web.Request) -> web.StreamResponse:
     """Follow a job from now on, or from the last event the client has seen."""
     outlet = Outlet(request, request.app[PARTS].pace.stall_s)
-    with request.app[OPEN_STREAMS].place(request[TENANT]) as free:
-        try:
+    if AWAY in request:
+        return await _interrupted(outlet, request[AWAY].message)
+    try:
+        async with stream_place(request) as free:
             if not free:
+                request.app[PARTS].observer.meter.refused("too_many_streams")
                 return await _only(outlet, frames.busy("too many streams are open"))
             return await _follow(request, outlet)
-        except UnavailableError as error:
-            return await _interrupted(outlet, error.message)
-        except (StalledError, ConnectionResetError):
-            return outlet.response
-        except RequestError:  # a plain 404, for those who did not ask for a stream
-            raise
-        except Exception:  # the rim: a 500 would turn the client away for good
-            log.exception("stream.failed")
-            return await _interrupted(outlet, "internal")
+    except UnavailableError as error:
+        return await _interrupted(outlet, error.message)
+    except (StalledError, ConnectionResetError):
+        return outlet.response
+    except RequestError:  # a plain 404, for those who did not ask for a stream
+        raise
+    except Exception:  # the rim: a 500 would turn the client away for good
+        log.exception("stream.failed")
+        return await _interrupted(outlet, "internal")
 
 
 async def _follow(request: web.Request, outlet: Outlet) -> web.StreamResponse:

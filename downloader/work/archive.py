@@ -15,6 +15,7 @@ from isal import isal_zlib
 
 from downloader.errors import StorageError
 from downloader.jobs import Archive
+from downloader.observing import SILENT, Observer
 from downloader.work.parts import PartStream
 from downloader.work.upload import Begun, Store
 from downloader.work.zipformat import (
@@ -145,17 +146,19 @@ class ArchiveWriter:
         self._open = None
         await self._stream.rollback()
 
-    async def finish(self) -> Archive:
+    async def finish(self, observer: Observer = SILENT) -> Archive:
         """Write the directory, store the archive and read it back. StorageError `verify_failed` when it differs."""
         if self._open is not None or not self._records:
             raise RuntimeError("an archive is finished with no entry open and at least one committed")
         start = self.position
         crc32 = 0
-        for block in self._directory(start):
-            crc32 = isal_zlib.crc32(block, crc32)
-            await self._stream.append([block])
-        etag, receipts = await self._stream.finish()
-        await self._verify(etag, receipts, start, crc32)
+        with observer.tracer.span("finish", {"downloader.archive.entries": len(self._records)}):
+            for block in self._directory(start):
+                crc32 = isal_zlib.crc32(block, crc32)
+                await self._stream.append([block])
+            etag, receipts = await self._stream.finish()
+        with observer.tracer.span("verify", {"downloader.archive.bytes": self.position}):
+            await self._verify(etag, receipts, start, crc32)
         name = self._key.rpartition("/")[2]
         return Archive(self._key, name, self.position, len(self._records), etag)
 

@@ -58,17 +58,20 @@ class Cache:
     share_bytes: int
 
     def check_folder(self) -> None:
-        """Raise StartError when the folder cannot hold spilled files; they are unnamed, so a crash leaves none."""
-        if not self.disk.total_bytes:
-            return
-        try:
-            tempfile.TemporaryFile(dir=self.folder or None).close()
-        except OSError as error:
-            place = self.folder or tempfile.gettempdir()
-            raise StartError(
-                f"cache.dir: cannot write to {place} ({error.strerror}); "
-                "name another folder or set cache.disk_bytes to 0"
-            ) from error
+        """Raise StartError when the folder cannot hold spilled files and should."""
+        if self.disk.total_bytes:
+            check_folder(self.folder)
+
+
+def check_folder(folder: str) -> None:
+    """Raise StartError when the folder cannot hold spilled files; they are unnamed, so a crash leaves none."""
+    try:
+        tempfile.TemporaryFile(dir=folder or None).close()
+    except OSError as error:
+        place = folder or tempfile.gettempdir()
+        raise StartError(
+            f"cache.dir: cannot write to {place} ({error.strerror}); name another folder or set cache.disk_bytes to 0"
+        ) from error
 
 
 class Entry:

@@ -1,4 +1,4 @@
-"""The one HTTP client session: guarded at the socket, without shared cookies, proxies or decoding.
+"""The HTTP client sessions: guarded at the socket, without shared cookies, the environment's proxies or decoding.
 
 Name look-ups run in their own threads with a limit of their own; aiohttp connects to several addresses by happy
 eyeballs (RFC 8305), so a dead IPv6 path costs a quarter of a second.
@@ -112,9 +112,17 @@ def tls_context() -> ssl.SSLContext:
 
 
 def open_session(
-    settings: SourcesSettings, guard: Guard, lookup: AbstractResolver, names_ttl_s: int, tls: ssl.SSLContext
+    settings: SourcesSettings,
+    guard: Guard,
+    lookup: AbstractResolver,
+    names_ttl_s: int,
+    tls: ssl.SSLContext,
+    proxy: str = "",
 ) -> aiohttp.ClientSession:
-    """Make the session; the caller closes it. How many connections are open is the host gate's business."""
+    """Make the session; the caller closes it. How many connections are open is the host gate's business.
+
+    With a `proxy`, userinfo and all, every request goes there, and it is the one that looks names up.
+    """
     connector = GuardedConnector(
         limit=0,
         ssl=tls,
@@ -129,6 +137,7 @@ def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
+        proxy=proxy or None,
         read_bufsize=READ_BYTES,
         max_line_size=HEADER_BYTES,
         max_field_size=HEADER_BYTES,

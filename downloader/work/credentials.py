@@ -1,4 +1,4 @@
-"""What is sent along with one file's requests: the caller's headers, userinfo and the chain's cookies.
+"""What is sent along with one file's requests: the caller's headers, userinfo, the chain's cookies, the operator's.
 
 All of it belongs to the origin (scheme, host, port) that it was given for. The first step to another origin, an
 https to http downgrade included, drops it for the rest of the chain; only what says nothing about the caller stays.
@@ -62,6 +62,10 @@ def _unfit(value: str) -> bool:
     return _BAD_VALUE.search(value) is not None or any("\ud800" <= character <= "\udfff" for character in value)
 
 
+def _impersonal(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in headers if name.lower() in _KEPT_ACROSS_ORIGINS)
+
+
 class Credentials:
     """The headers for each hop of one chain that began at `target`."""
 
@@ -78,7 +82,7 @@ class Credentials:
             return
         self._origin = target.origin
         self._authorization = target.authorization
-        self._headers = tuple((name, value) for name, value in self._headers if name.lower() in _KEPT_ACROSS_ORIGINS)
+        self._headers = _impersonal(self._headers)
 
     def received(self, headers: MultiMapping[str], target: Target) -> None:
         """Take the cookies that a redirect sets."""
@@ -90,15 +94,27 @@ class Credentials:
             self._cookies = CookieJar()
         self._cookies.extract_cookies(_answer(lines), _asked(target))
 
-    def headers_for(self, target: Target, conditions: tuple[tuple[str, str], ...]) -> MultiMapping[str]:
-        """Everything to send to `target`; `conditions` are Range and If-Range."""
-        if not (self._headers or self._authorization or self._cookies or conditions):
+    def headers_for(
+        self,
+        target: Target,
+        conditions: tuple[tuple[str, str], ...],
+        operators: tuple[tuple[str, str], ...] = (),
+        *,
+        alone: bool = False,
+    ) -> MultiMapping[str]:
+        """Everything to send to `target`; `conditions` are Range and If-Range.
+
+        The `operators` headers win over the caller's of the same name. With `alone` nothing else of the caller's goes
+        beside them but what says nothing about him.
+        """
+        if not (self._headers or self._authorization or self._cookies or conditions or operators):
             return _COMMON
         headers = _COMMON.copy()
-        for name, _ in self._headers:
-            headers.popall(name, None)
-        headers.extend(self._headers)
-        if self._authorization is not None and "Authorization" not in headers:
+        for more in (_impersonal(self._headers) if alone else self._headers, operators):
+            for name, _ in more:
+                headers.popall(name, None)
+            headers.extend(more)
+        if self._authorization is not None and not alone and "Authorization" not in headers:
             headers["Authorization"] = self._authorization
         cookies = self._cookie_line(target)
         if cookies:

@@ -6,7 +6,7 @@ Texts of foreign exceptions hold whole URLs and header lines, so none of them is
 |------------------|---------------------------------------------------------------------------------|----------------|
 | blocked_address  | the address, or the host by the operator's lists, may not be reached            | no             |
 | dns_failure      | the name has no address, or the look-up did not work                            | if it may help |
-| connect_failed   | no connection could be made                                                     | yes            |
+| connect_failed   | no connection could be made, or the operator's proxy for the host refused to    | if it may help |
 | tls_verify       | the TLS handshake failed, or the certificate is not to be trusted; says why     | no             |
 | timeout          | the source was silent for too long                                              | yes            |
 | too_slow         | the source sent less than the least speed                                       | yes            |
@@ -88,6 +88,9 @@ def request_fault(error: Exception, dial: Dial) -> SourceError:
 
 
 def _connection_fault(error: Exception) -> SourceError:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        is_passing = error.status >= 500 or error.status == 429
+        return SourceError("connect_failed", f"the proxy answered with status {error.status}", transient=is_passing)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return _dns_failure(error.os_error)
     if isinstance(error, aiohttp.ClientSSLError):

@@ -1,8 +1,8 @@
 """Fetch: the sources' files, politely, guarded and complete.
 
-Read on in this order: `urls` and `guard` (where may we go), `redirects` (how we get an answer), `transfer` (how it
-becomes a file). This module has the retries: what may help is tried again, up to `sources.attempts` times, after a
-growing, jittered pause or the one that the source asks for.
+Read on in this order: `urls`, `guard` and `trusted` (where may we go), `redirects` (how we get an answer), `transfer`
+(how it becomes a file). This module has the retries: what may help is tried again, up to `sources.attempts` times,
+after a growing, jittered pause or the one that the source asks for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 import structlog
 
 from downloader.config import SourcesSettings
@@ -22,9 +23,11 @@ from downloader.jobs import Source, public_url
 from downloader.work.buckets import Buckets
 from downloader.work.connector import Lookup, ThreadedLookup, open_session, system_lookup, tls_context
 from downloader.work.guard import EVERYWHERE, Guard
-from downloader.work.redirects import Client, Sessions
+from downloader.work.redirects import Client, Sessions, Trust
 from downloader.work.threads import Threads
+from downloader.work.throttle import Throttle
 from downloader.work.transfer import Offer, Sink, SinkRefusedError, Transfer
+from downloader.work.trusted import TrustedHosts
 
 __all__ = ["Fetcher", "Offer", "Sink", "Surroundings"]
 
@@ -52,9 +55,17 @@ class Surroundings:
 
 
 class Fetcher:
-    """Fetches files for all jobs of the process over one client session."""
+    """Fetches files for all jobs of the process over the same few client sessions."""
 
-    def __init__(self, settings: SourcesSettings, threads: Threads, client: Client, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        settings: SourcesSettings,
+        threads: Threads,
+        client: Client,
+        surroundings: Surroundings,
+        throttle: Throttle | None,
+    ) -> None:
+        self._throttle = throttle
         self._settings = settings
         self._threads = threads
         self._client = client
@@ -63,24 +74,34 @@ class Fetcher:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: SourcesSettings, threads: Threads, surroundings: Surroundings | None = None
+        cls,
+        settings: SourcesSettings,
+        threads: Threads,
+        surroundings: Surroundings | None = None,
+        *,
+        bytes_per_s: int = 0,
     ) -> AsyncIterator[Fetcher]:
-        """Open the session and close it at the end."""
+        """Open the sessions and close them at the end; all files together get `bytes_per_s` (0 = what there is)."""
         outside = surroundings or Surroundings()
         guard = Guard(settings.allow_networks)
         tls = outside.tls or tls_context()
         lookup = ThreadedLookup(threads.lookup, outside.lookup, settings.connect_timeout_s)
+
+        def anywhere(own_tls: ssl.SSLContext | None = None, proxy: str = "") -> aiohttp.ClientSession:
+            return open_session(settings, Guard(EVERYWHERE), lookup, outside.names_ttl_s, own_tls or tls, proxy)
+
         async with (
             Buckets.open(settings.buckets) as buckets,
             open_session(settings, guard, lookup, outside.names_ttl_s, tls) as guarded,
-            open_session(settings, Guard(EVERYWHERE), lookup, outside.names_ttl_s, tls) as trusted,
+            anywhere() as plain,
+            TrustedHosts.open(settings, plain, anywhere) as hosts,
         ):
-            client = Client(settings, Sessions(guarded, trusted), guard, buckets)
-            yield cls(settings, threads, client, outside)
+            client = Client(settings, Sessions(guarded, plain), guard, Trust(buckets, hosts))
+            yield cls(settings, threads, client, outside, Throttle.of(bytes_per_s))
 
     async def fetch(self, source: Source, sink: Sink, tenant: str = "") -> None:
         """Bring the whole of `source` into `sink` for `tenant`; raises SourceError, its own or the sink's."""
-        transfer = Transfer(source, sink, self._client, self._settings, self._threads, tenant)
+        transfer = Transfer(source, sink, self._client, self._settings, self._threads, tenant, self._throttle)
         failures = held_up = 0
         while True:
             try:

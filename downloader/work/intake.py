@@ -61,6 +61,7 @@ class Intake:
         self._digesting: asyncio.Future[None] | None = None
         self._inspector: Inspector | None = None
         self.position = 0
+        self._thrown_away = 0
         self.offer: Offer | None = None
         self.name: str | None = None
 
@@ -94,9 +95,15 @@ class Intake:
         await self.close()
         self._batch, self._batch_bytes = [], 0
         self._job_bytes.taken -= self.position
+        self._thrown_away += self.position
         self.position = 0
         self._entry.restart()
         self._progress.restarted(self._source.index)
+
+    @property
+    def received(self) -> int:
+        """Bytes that came in, those of earlier beginnings too."""
+        return self._thrown_away + self.position
 
     async def finish(self) -> Inspection:
         """All bytes are here: digest the rest and judge the whole; SourceError when it is not what was expected."""

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from downloader.config import JobsSettings, WorkerSettings
+from downloader.config import JobsSettings, LimitsSettings, WorkerSettings
 from downloader.errors import DownloaderError, JobError, SourceError
 from downloader.jobs import Claim, Completed, FileError, FileResult, FileStatus, Source, public_url
 from downloader.names import NameBook, late_name, wanted_name
+from downloader.observing import SILENT, Observer
 from downloader.work.archive import ArchiveWriter, EntryHead, Method
 from downloader.work.cache import ADMISSION_BYTES, Cache, Entry
 from downloader.work.checkpoint import Checkpointer, Ledger, SavedEntry, read_checkpoint
@@ -59,6 +60,13 @@ class Pipeline:
     worker: WorkerSettings
     part_bytes: int
     key_prefix: str
+    limits: LimitsSettings
+    observer: Observer = SILENT
+
+    def most_bytes(self, tenant: str) -> int:
+        """How large a job of the tenant's may be."""
+        most = self.limits.of(tenant).job_bytes
+        return min(most, self.jobs.max_job_bytes) if most else self.jobs.max_job_bytes
 
     async def run(self, claim: Claim, progress: Progress, ledger: Ledger) -> Completed:
         """Do the job and give its archive; JobError when it cannot be done.
@@ -76,9 +84,10 @@ class Pipeline:
                     run = _Run(self, claim, progress, writer, checkpointer, heritage.entries if heritage else ())
                     await run.collect()
                     await run.append_reports()
-                    archive = replace(await writer.finish(), name=claim.request.archive_name)
+                    archive = replace(await writer.finish(self.observer), name=claim.request.archive_name)
                     if claim.request.options.keep_files:
-                        await self._keeper(key, ledger).keep(run.kept)
+                        with self.observer.tracer.span("keep files"):
+                            await self._keeper(key, ledger).keep(run.kept)
                         archive = replace(archive, kept=True)
         except TimeoutError as error:
             raise JobError("deadline_exceeded", f"The job took longer than {self.jobs.deadline_s:g} s.") from error
@@ -101,7 +110,8 @@ class Pipeline:
             ordered=request.options.reproducible,
         )
         heir = Heir(self.storage, key, ledger, copies_in_flight=self.worker.parts_in_flight)
-        heritage = await heir.take_over(checkpoint, entries)
+        with self.observer.tracer.span("take over", {"downloader.job.files": len(entries)}):
+            heritage = await heir.take_over(checkpoint, entries)
         log.info("job.resumed" if heritage else "job.restarted", job_id=claim.job_id, files=len(entries))
         return heritage
 
@@ -168,6 +178,7 @@ class _Run:
         """`kept` are the files that are in the archive already."""
         self._pipeline = pipeline
         self._cache = pipeline.cache
+        self._observer = pipeline.observer
         self._claim = claim
         self._request = claim.request
         self._progress = progress
@@ -176,7 +187,7 @@ class _Run:
         self._shelf = JobShelf(len(self._request.sources), ordered=self._request.options.reproducible)
         self._checkpointer = checkpointer
         self._names = NameBook()
-        self._bytes = JobBytes(pipeline.jobs.max_job_bytes)
+        self._bytes = JobBytes(pipeline.most_bytes(claim.tenant))
         self._arriving: dict[int, Arriving] = {}
         self._results: dict[int, FileResult] = {}
         self._fetching = 0
@@ -243,7 +254,28 @@ class _Run:
 
     async def _fetch(self, source: Source, entry: Entry) -> None:
         inspected: asyncio.Future[Inspection] = asyncio.get_running_loop().create_future()
-        intake = Intake(
+        intake = self._intake(source, entry, inspected)
+        with self._observer.tracer.span("fetch", {"downloader.file.index": source.index}) as span:
+            try:
+                await self._pipeline.fetcher.fetch(source, intake, self._claim.tenant)
+                inspected.set_result(await intake.finish())
+            except SourceError as error:
+                span.fail(error.code)
+                self._missing(source, entry, error)
+            except BaseException:
+                entry.close()
+                raise
+            else:
+                entry.finish()
+                self._shelf.finished(entry)
+            finally:
+                span.note("downloader.file.bytes", intake.received)
+                self._observer.meter.fetched(intake.received)
+                inspected.cancel()
+                await intake.close()
+
+    def _intake(self, source: Source, entry: Entry, inspected: asyncio.Future[Inspection]) -> Intake:
+        return Intake(
             source,
             entry,
             threads=self._cache.threads,
@@ -252,20 +284,6 @@ class _Run:
             max_file_bytes=self._pipeline.jobs.max_file_bytes,
             named=lambda offer: self._arrives(source, entry, offer, inspected),
         )
-        try:
-            await self._pipeline.fetcher.fetch(source, intake, self._claim.tenant)
-            inspected.set_result(await intake.finish())
-        except SourceError as error:
-            self._missing(source, entry, error)
-        except BaseException:
-            entry.close()
-            raise
-        else:
-            entry.finish()
-            self._shelf.finished(entry)
-        finally:
-            inspected.cancel()
-            await intake.close()
 
     def _arrives(self, source: Source, entry: Entry, offer: Offer, inspected: asyncio.Future[Inspection]) -> str | None:
         """The source has answered: what the packing side needs to know, and the name as far as it is settled."""
@@ -298,6 +316,7 @@ class _Run:
         reason = FileError(error.code, error.message)
         self._arriving.pop(index, None)
         self._progress.failed(index, name, reason)
+        self._observer.meter.file_failed(error.code)
         self._results[index] = FileResult(
             index, source.file_id, public_url(source.url), name, FileStatus.FAILED, error=reason
         )
@@ -339,6 +358,7 @@ class _Run:
         del self._arriving[index]
         self._results[index] = result
         self._progress.done(result)
+        self._observer.meter.file_done()
         entry = SavedEntry(packed.head, packed.tail, self._writer.position, result)
         self._checkpointer.committed(entry)
         if self._request.options.keep_files:

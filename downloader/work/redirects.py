@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
+from multidict import MultiMapping
 
 from downloader.config import SourcesSettings
 from downloader.errors import SourceError
@@ -22,6 +23,7 @@ from downloader.work.credentials import Credentials
 from downloader.work.dial import begin_dial
 from downloader.work.guard import Guard
 from downloader.work.hosts import HostGate, Place
+from downloader.work.trusted import TrustedHosts, Way
 from downloader.work.urls import HostRules, Target, parse, redirect_invalid, resolve
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -50,13 +52,23 @@ class Sessions:
     trusted: aiohttp.ClientSession
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Where the operator's word counts."""
+
+    buckets: Buckets
+    hosts: TrustedHosts
+
+
 class Client:
     """Asks sources, politely and only those that may be asked."""
 
-    def __init__(self, settings: SourcesSettings, sessions: Sessions, guard: Guard, buckets: Buckets) -> None:
-        self._sessions = sessions
+    def __init__(self, settings: SourcesSettings, sessions: Sessions, guard: Guard, trust: Trust) -> None:
+        self._guarded = Way(sessions.guarded)
+        self._to_bucket = Way(sessions.trusted)
         self._guard = guard
-        self._buckets = buckets
+        self._buckets = trust.buckets
+        self._hosts = trust.hosts
         self._rules = HostRules(settings.allow_hosts, settings.deny_hosts)
         self._gate = HostGate(settings.per_host)
         self._max_redirects = settings.max_redirects
@@ -67,17 +79,15 @@ class Client:
         self, source: Source, conditions: tuple[tuple[str, str], ...], tenant: str
     ) -> AsyncIterator[Reply]:
         """Yield the answer to `source`, its place at the host held until it is done with; raises SourceError."""
-        in_bucket = is_s3(source.url)
-        target = self._buckets.target(source.url, tenant) if in_bucket else parse(source.url)
-        session = self._sessions.trusted if in_bucket else self._sessions.guarded
+        target, way = self._first(source, tenant)
         credentials = Credentials(source.headers, target)
         for _ in range(self._max_redirects + 1):
-            if session is self._sessions.guarded:
-                self._judge(target)
+            self._judge(target, way)
             place, response = Place(self._gate, target.host), None
             await place.take()
             try:
-                response, closed = await self._ask(session, target, credentials, conditions)
+                headers = credentials.headers_for(target, conditions, way.headers, alone=way.alone)
+                response, closed = await self._ask(way.session, target, headers)
                 if response.status not in _REDIRECTS:
                     yield Reply(response, target, place, closed)
                     return
@@ -88,23 +98,32 @@ class Client:
                     response.close()  # a body that was read to its end has given its connection back before
                 place.give_back()
             credentials.moved_to(target)
-            session = self._sessions.guarded  # only the bucket's own endpoint is the operator's word
+            way = self._onward(way, target, tenant)
         raise SourceError("too_many_redirects", f"the source redirects more than {self._max_redirects} times")
 
-    def _judge(self, target: Target) -> None:
+    def _first(self, source: Source, tenant: str) -> tuple[Target, Way]:
+        if is_s3(source.url):
+            return self._buckets.target(source.url, tenant), self._to_bucket
+        target = parse(source.url)
+        return target, self._hosts.first(source, target, tenant) or self._guarded
+
+    def _onward(self, way: Way, target: Target, tenant: str) -> Way:
+        """The way after a redirect: a stranger's, or a bucket's, leads nowhere by the operator's word."""
+        if way is self._guarded or way is self._to_bucket:
+            return self._guarded
+        return self._hosts.onward(way, target, tenant) or self._guarded
+
+    def _judge(self, target: Target, way: Way) -> None:
         """Refuse what can be told from the URL alone; names are judged again at the socket, by their address."""
-        is_allowed = target.address is None or self._guard.allows(target.address)
+        if way is self._to_bucket:
+            return
+        is_allowed = way is not self._guarded or target.address is None or self._guard.allows(target.address)
         if not is_allowed or not self._rules.admits(target.host):
             raise faults.blocked_address()
 
     async def _ask(
-        self,
-        session: aiohttp.ClientSession,
-        target: Target,
-        credentials: Credentials,
-        conditions: tuple[tuple[str, str], ...],
+        self, session: aiohttp.ClientSession, target: Target, headers: MultiMapping[str]
     ) -> tuple[aiohttp.ClientResponse, asyncio.Future[None] | None]:
-        headers = credentials.headers_for(target, conditions)
         url = target.wire_url()
         for _ in range(_STALE_MAX):
             try:

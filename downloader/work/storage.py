@@ -7,6 +7,7 @@ Nothing is used beyond what AWS, MinIO, SeaweedFS, Ceph and R2 share. Parts and 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import structlog
 from botocore.exceptions import ClientError
 
 from downloader.errors import StartError, StorageError, UnavailableError
+from downloader.observing import SILENT, Observer
 from downloader.work.partbody import PartBody
 from downloader.work.storage_clients import Clients, s3_clients, start_failure
 from downloader.work.storage_errors import (
@@ -34,6 +36,7 @@ from downloader.work.storage_errors import (
 )
 from downloader.work.together import together
 from downloader.work.traits import Traits, base64_crc32, composite_etag, probe
+from downloader.work.wishes import wishes
 
 if TYPE_CHECKING:
     from downloader.config import StorageSettings
@@ -81,8 +84,10 @@ class Stored:
 class Storage:
     """The bucket of the archives. Keys are whole keys, `storage.prefix` included. All calls raise StorageError."""
 
-    def __init__(self, settings: StorageSettings, clients: Clients) -> None:
+    def __init__(self, settings: StorageSettings, clients: Clients, observer: Observer = SILENT) -> None:
         self._settings = settings
+        self._observer = observer
+        self._asked = wishes(settings)
         self._bucket = settings.bucket
         self._api = clients.api
         self._parts = clients.parts
@@ -92,10 +97,10 @@ class Storage:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: StorageSettings) -> AsyncIterator[Storage]:
+    async def open(cls, settings: StorageSettings, observer: Observer = SILENT) -> AsyncIterator[Storage]:
         """Make the clients; talks to no store, so it works while S3 is away. StartError when the settings are wrong."""
         async with s3_clients(settings) as clients:
-            yield cls(settings, clients)
+            yield cls(settings, clients, observer)
 
     async def prepare(self) -> None:
         """See to it that the bucket is there and learn the store's traits.
@@ -110,7 +115,8 @@ class Storage:
         except CallError as error:
             if error.transient:
                 raise UnavailableError("storage", error.message) from error
-            raise StartError(f"storage: {error.message}; check the rights of the access key") from error
+            also = " and storage.sse_kms_key_id" if self._settings.sse == "aws:kms" else ""
+            raise StartError(f"storage: {error.message}; check the rights of the access key{also}") from error
 
     async def ping(self) -> None:
         """Ask for the bucket; UnavailableError when that fails."""
@@ -121,7 +127,7 @@ class Storage:
 
     async def create_upload(self, key: str, content_type: str, disposition: str | None = None) -> str:
         """Begin a multipart upload and give its id; others begun for this key by lost requests are ended."""
-        extra = await self._checksum_algorithm()
+        extra = self._asked | await self._checksum_algorithm()
         with translated("beginning the upload"):
             answer = await self._api.create_multipart_upload(
                 Bucket=self._bucket, Key=key, ContentType=content_type, **_disposition(disposition), **extra
@@ -136,7 +142,12 @@ class Storage:
     async def upload_part(self, key: str, upload_id: str, number: int, body: PartBody) -> PartReceipt:
         """Send one part, once; PartError says what a failure means."""
         checksum = await self._checksum(body)
-        with translated(f"uploading part {number}", PartError):
+        began = time.monotonic()
+        attributes = {"downloader.part.number": number, "downloader.part.bytes": len(body)}
+        with (
+            self._observer.tracer.span("upload part", attributes),
+            translated(f"uploading part {number}", PartError),
+        ):
             answer = await self._parts.upload_part(
                 Bucket=self._bucket,
                 Key=key,
@@ -147,9 +158,9 @@ class Storage:
             )
         if not answer.get("ETag"):
             raise PartError(BROKEN, f"uploading part {number}: the store gave no ETag")
-        return PartReceipt(
-            number, _bare(answer["ETag"]), len(body), checksum.get("ChecksumCRC32"), encrypted=_is_encrypted(answer)
-        )
+        self._observer.meter.stored(len(body), time.monotonic() - began)
+        encrypted = self._is_encrypted(answer)
+        return PartReceipt(number, _bare(answer["ETag"]), len(body), checksum.get("ChecksumCRC32"), encrypted)
 
     async def copy_part(
         self, source: str, start: int, part: PartReceipt, key: str, upload_id: str, number: int
@@ -171,7 +182,7 @@ class Storage:
         etag, crc32 = _bare(result.get("ETag", "")), result.get("ChecksumCRC32", part.crc32)
         if not etag or crc32 != part.crc32:
             raise CallError(REFUSED, f"copying part {number}: the store made something else of it")
-        return PartReceipt(number, etag, part.size, part.crc32, encrypted=part.encrypted or _is_encrypted(answer))
+        return PartReceipt(number, etag, part.size, part.crc32, part.encrypted or self._is_encrypted(answer))
 
     async def complete(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str:
         """Join the parts to the object and give its ETag.
@@ -179,6 +190,10 @@ class Storage:
         A 200 that carries an error or nothing is asked again; an upload that is gone counts as joined when the
         object is there with the right size (and ETag, where that can be told beforehand).
         """
+        with self._observer.tracer.span("complete upload", {"downloader.upload.parts": len(receipts)}):
+            return await self._complete(key, upload_id, receipts)
+
+    async def _complete(self, key: str, upload_id: str, receipts: Sequence[PartReceipt]) -> str:
         for delay_s in (*_COMPLETE_DELAYS_S, None):
             try:
                 etag = await self._complete_once(key, upload_id, receipts)
@@ -213,10 +228,14 @@ class Storage:
         self, key: str, body: PartBody, content_type: str = "application/zip", disposition: str | None = None
     ) -> str:
         """Store a small object in one request and give its ETag."""
-        extra = _disposition(disposition) | await self._checksum(body)
+        extra = self._asked | _disposition(disposition) | await self._checksum(body)
         for delay_s in (*_BUSY_DELAYS_S, None):
+            began = time.monotonic()
             try:
-                with translated("storing an object"):
+                with (
+                    self._observer.tracer.span("store object", {"downloader.object.bytes": len(body)}),
+                    translated("storing an object"),
+                ):
                     answer = await self._api.put_object(
                         Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, **extra
                     )
@@ -225,6 +244,7 @@ class Storage:
                     raise
                 await asyncio.sleep(delay_s)
             else:
+                self._observer.meter.stored(len(body), time.monotonic() - began)
                 return _bare(answer.get("ETag", ""))
         raise StorageError("storage_unavailable", "storing an object: the store gave no result")
 
@@ -291,7 +311,7 @@ class Storage:
                 if self._traits is None:
                     key = f"{self._settings.prefix}.probe/{uuid4().hex}"
                     with translated("trying the store"):
-                        self._traits = await probe(self._api, self._bucket, key, self._settings.checksums)
+                        self._traits = await probe(self._api, self._bucket, key, self._settings.checksums, self._asked)
         return self._traits
 
     def expected_etag(self, receipts: Sequence[PartReceipt]) -> str | None:
@@ -299,6 +319,12 @@ class Storage:
         if self._traits is None or not self._traits.etags_are_md5 or any(receipt.encrypted for receipt in receipts):
             return None
         return composite_etag([receipt.etag for receipt in receipts])
+
+    def _is_encrypted(self, answer: Any) -> bool:
+        """Whether a part's ETag is no MD5 because of how it is encrypted; not every store says so with each part."""
+        if self._settings.sse == "aws:kms" or "SSECustomerAlgorithm" in answer:
+            return True
+        return "aws:kms" in str(answer.get("ServerSideEncryption", ""))
 
     async def _end_strays(self, key: str, keep: str) -> None:
         """End uploads whose ids we never saw; where listing is not allowed they stay until the store tidies up."""
@@ -361,10 +387,6 @@ class Storage:
 
 def _bare(etag: str) -> str:
     return etag.strip('"')
-
-
-def _is_encrypted(answer: Any) -> bool:
-    return "SSECustomerAlgorithm" in answer or "aws:kms" in str(answer.get("ServerSideEncryption", ""))
 
 
 def _disposition(value: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,22 +46,32 @@ def composite_etag(etags: Sequence[str]) -> str | None:
     return f"{joined.hexdigest()}-{len(etags)}"
 
 
-async def probe(client: S3Client, bucket: str, key: str, checksums: Literal["auto", "crc32", "none"]) -> Traits:
-    """Find out the store's traits by uploading to `key` and deleting it; botocore's errors rise when it is away."""
+async def probe(
+    client: S3Client,
+    bucket: str,
+    key: str,
+    checksums: Literal["auto", "crc32", "none"],
+    wishes: Mapping[str, Any],
+) -> Traits:
+    """Find out the store's traits by uploading to `key` and deleting it; botocore's errors rise when it is away.
+
+    `wishes` are made with the upload as with all others: ETags depend on the encryption.
+    """
     traits = None
     if checksums == "auto":
-        traits = await _checking(client, bucket, key)
+        traits = await _checking(client, bucket, key, wishes)
     if traits is None:
         crc32 = checksums == "crc32"
-        traits = Traits(crc32, await _upload(client, bucket, key, crc32=crc32))
+        traits = Traits(crc32, await _upload(client, bucket, key, wishes, crc32=crc32))
     log.info("storage.traits", checks_crc32=traits.checks_crc32, etags_are_md5=traits.etags_are_md5)
     return traits
 
 
-async def _checking(client: S3Client, bucket: str, key: str) -> Traits | None:
+async def _checking(client: S3Client, bucket: str, key: str, wishes: Mapping[str, Any]) -> Traits | None:
     """The traits if the store takes CRC-32 and refuses a wrong one; None if it does not."""
     try:
-        return Traits(checks_crc32=True, etags_are_md5=await _upload(client, bucket, key, crc32=True, checked=True))
+        etags_are_md5 = await _upload(client, bucket, key, wishes, crc32=True, checked=True)
+        return Traits(checks_crc32=True, etags_are_md5=etags_are_md5)
     except _IgnoredError:
         return None
     except ClientError as error:
@@ -75,10 +85,12 @@ class _IgnoredError(Exception):
     """The store took a part whose checksum was wrong."""
 
 
-async def _upload(client: S3Client, bucket: str, key: str, *, crc32: bool, checked: bool = False) -> bool:
+async def _upload(
+    client: S3Client, bucket: str, key: str, wishes: Mapping[str, Any], *, crc32: bool, checked: bool = False
+) -> bool:
     """Upload one part and look at the ETag: whether it is the MD5 of MD5s. `checked`: a wrong CRC-32 first."""
     named: dict[str, Any] = {"ChecksumAlgorithm": "CRC32"} if crc32 else {}
-    upload = await client.create_multipart_upload(Bucket=bucket, Key=key, **named)
+    upload = await client.create_multipart_upload(Bucket=bucket, Key=key, **wishes, **named)
     upload_id = upload["UploadId"]
     try:
         if checked:

@@ -37,6 +37,7 @@ from downloader.work.hosts import Place
 from downloader.work.pace import Pace
 from downloader.work.redirects import Client, Reply
 from downloader.work.threads import Threads, off_loop
+from downloader.work.throttle import Meter, Throttle
 
 # How long a file waits for its sink before others may have its place at the host.
 STAND_ASIDE_S = 1.0
@@ -90,8 +91,16 @@ class Transfer:
     """The state of one file's fetch between attempts."""
 
     def __init__(
-        self, source: Source, sink: Sink, client: Client, settings: SourcesSettings, threads: Threads, tenant: str
+        self,
+        source: Source,
+        sink: Sink,
+        client: Client,
+        settings: SourcesSettings,
+        threads: Threads,
+        tenant: str,
+        throttle: Throttle | None = None,
     ) -> None:
+        self._meter = None if throttle is None else Meter(throttle)
         self._source = source
         self._tenant = tenant
         self._sink = sink
@@ -100,7 +109,7 @@ class Transfer:
         self._threads = threads
         self._is_open = False
         self._held: tuple[Mapping[str, str], int | None] | None = None  # head and total of what the sink holds in part
-        self.held_up_s = 0.0  # the longest wait for the sink in this attempt
+        self.held_up_s = 0.0  # the longest wait for the sink or the throttle in this attempt
 
     async def attempt(self) -> None:
         """Ask once and take what comes; returns when the sink has the whole file."""
@@ -228,6 +237,8 @@ class Transfer:
             elif chunk:
                 await self._held_up(self._sink.write(chunk), reply.place)
             chunk = b""
+        if self._meter is not None:
+            await self._meter.settle()
         if length is not None and self._sink.position > length:
             self._held = None  # what we hold is not the beginning of that file
             raise faults.protocol_error("the source sent more than it announced")
@@ -238,7 +249,18 @@ class Transfer:
             raise faults.truncated(self._sink.position, length)
 
     async def _read(self, content: StreamReader, length: int | None, taken: int, pace: Pace) -> bytes:
-        """The next chunk, `taken` bytes of the body being read already; empty at the end."""
+        """The next chunk, `taken` bytes of the body being read already; empty at the end.
+
+        With a throttle it is paid for before anything more is read. That wait is ours: no clock of the source runs,
+        and its place at the host is kept, since whoever came in its stead would have to wait as well.
+        """
+        chunk = await self._received(content, length, taken, pace)
+        if self._meter is not None:
+            self.held_up_s = max(self.held_up_s, await self._meter.took(len(chunk)))
+        return chunk
+
+    async def _received(self, content: StreamReader, length: int | None, taken: int, pace: Pace) -> bytes:
+        """What has come, or comes within the time that a source has."""
         read = content.readany if length is None else content.readchunk
         fault: SourceError
         try:

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from downloader.errors import UnavailableError
+from downloader.observing import SILENT, Observer
 from downloader.work.storage import Storage
 
 CHECK_S = 10.0
@@ -18,8 +19,9 @@ log = structlog.get_logger(__name__)
 class StorageWatch:
     """Prepares the bucket as soon as the store answers, then looks after it now and then."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, observer: Observer = SILENT) -> None:
         self._storage = storage
+        self._meter = observer.meter
         self._prepared = False
         self.available = asyncio.Event()
 
@@ -33,8 +35,10 @@ class StorageWatch:
                 self._prepared = True
         except UnavailableError:
             self.available.clear()
+            self._meter.seen("storage", there=False)
             raise
         self.available.set()
+        self._meter.seen("storage", there=True)
 
     async def run(self) -> None:
         """Look until cancelled, and say so when the store goes or comes back."""

@@ -20,7 +20,8 @@ from pydantic_core import to_json
 
 from downloader.config import WorkerSettings
 from downloader.errors import DownloaderError, JobError, LeaseLostError, UnavailableError
-from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, Outcome
+from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, Outcome, Settlement
+from downloader.observing import SILENT, Attributes, Ending, Observer
 from downloader.wire import file_to_wire
 from downloader.work.budget import ByteBudget
 from downloader.work.checkpoint import Ledger
@@ -69,8 +70,8 @@ class JobQueue(Protocol):
         """The checkpoint that an earlier attempt left."""
         ...
 
-    async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> bool:
-        """End the attempt; False when it was not ours."""
+    async def settle(self, claim: Claim, outcome: Completed | Failed, figures: Figures) -> Settlement:
+        """End the attempt; LOST when it was not ours."""
         ...
 
     async def release(self, claim: Claim) -> None:
@@ -149,6 +150,7 @@ class Worker:
         memory: ByteBudget,
         job_minimum_bytes: int,
         store_available: asyncio.Event,
+        observer: Observer = SILENT,
     ) -> None:
         """`tidy(job, token)` sweeps at once what an attempt left that ended without an archive.
 
@@ -161,6 +163,7 @@ class Worker:
         self._settings = settings
         self._memory = memory
         self._minimum = job_minimum_bytes
+        self._observer = observer
         # A slot that the budget can never fill would only keep its bytes from the jobs that run.
         self._slots = min(settings.concurrency, memory.total_bytes // job_minimum_bytes)
         self._running: dict[str, _Attempt] = {}
@@ -173,6 +176,11 @@ class Worker:
     def running(self) -> int:
         """Jobs that are being worked on."""
         return len(self._running)
+
+    @property
+    def slots(self) -> int:
+        """Jobs that can be worked on at once."""
+        return self._slots
 
     async def check(self) -> None:
         """Raise UnavailableError when the dispatcher has not got through to the queue for a while."""
@@ -219,7 +227,7 @@ class Worker:
             attempt = _Attempt(claim, Progress(claim.request.sources), ledger)
             attempt.log = log.bind(job_id=claim.job_id, request_id=claim.request_id, attempt=claim.attempt)
             self._running[claim.job_id] = attempt
-            attempt.task = group.create_task(self._see_to_its_end(attempt))
+            attempt.task = group.create_task(self._observed(attempt))
 
     async def _end_earlier(self, job_id: str) -> None:
         """A process that was held up may get a job back that it still works on: only the new attempt counts."""
@@ -265,15 +273,36 @@ class Worker:
 
     # One attempt
 
-    async def _see_to_its_end(self, attempt: _Attempt) -> None:
+    async def _observed(self, attempt: _Attempt) -> None:
+        """See to the attempt's end, for all who watch: one span below the call that made the job, and the figures."""
+        claim, began = attempt.claim, time.monotonic()
+        if claim.attempt == 1:
+            self._observer.meter.job_taken(max(0, claim.started_ms - claim.created_ms) / 1000)
+        attributes: Attributes = {
+            "downloader.job.id": claim.job_id,
+            "downloader.job.attempt": claim.attempt,
+            "downloader.job.files": len(claim.request.sources),
+        }
+        with self._observer.tracer.span("job", attributes, kind="consumer", parent=claim.traceparent) as span:
+            ending = await self._see_to_its_end(attempt)
+            span.note("downloader.job.outcome", ending)
+            if ending in {"failed", "retried"}:
+                span.fail(ending)
+        self._observer.meter.job_ended(ending, time.monotonic() - began)
+
+    async def _see_to_its_end(self, attempt: _Attempt) -> Ending:
         """Run the job, then say what came of it; whatever happens, the slot and the memory are free afterwards."""
         attempt.log.info("job.started", files=len(attempt.claim.request.sources))
+        ending: Ending = "stopped"
         stored = False
         try:
             outcome = await self._outcome(attempt)
             if outcome is not None:
-                stored = await self._settle(attempt, outcome) and isinstance(outcome, Completed)
+                settlement = await self._settle(attempt, outcome)
+                ending = _ending(outcome, settlement)
+                stored = settlement is not Settlement.LOST and isinstance(outcome, Completed)
             elif attempt.stop is Stop.RELEASE:
+                ending = "released"
                 await self._release(attempt)
         finally:
             del self._running[attempt.claim.job_id]
@@ -284,6 +313,7 @@ class Worker:
                 await self._tidy(attempt.claim.job_id, attempt.claim.token)
             except Exception:  # the rim: what is not swept now is swept later; other jobs must not die of it
                 attempt.log.exception("job.tidy_failed")
+        return ending
 
     async def _outcome(self, attempt: _Attempt) -> Outcome | None:
         """The job's outcome, or None when the attempt was stopped."""
@@ -343,22 +373,23 @@ class Worker:
         if progress.untold:
             progress.changed.set()
 
-    async def _settle(self, attempt: _Attempt, outcome: Outcome) -> bool:
+    async def _settle(self, attempt: _Attempt, outcome: Outcome) -> Settlement | None:
         """Tell what is untold, then the outcome; while Redis is away, for as long as a lease lasts.
 
-        True when the outcome is the job's, or may be.
+        None when nobody knows whether the outcome is the job's.
         """
         attempt.settling = True
         try:
-            while attempt.progress.untold:
-                await self._persistently(lambda: self._report(attempt))
-            figures = attempt.progress.figures()
-            mine = await self._persistently(lambda: self._queue.settle(attempt.claim, outcome, figures))
+            with self._observer.tracer.span("settle"):
+                while attempt.progress.untold:
+                    await self._persistently(lambda: self._report(attempt))
+                figures = attempt.progress.figures()
+                mine = await self._persistently(lambda: self._queue.settle(attempt.claim, outcome, figures))
         except LeaseLostError:
-            mine = False
+            mine = Settlement.LOST
         except UnavailableError as error:
             attempt.log.error("job.settle_failed", reason=error.message)  # noqa: TRY400 - the reason says it all
-            return True
+            return None
         if isinstance(outcome, Completed):
             attempt.log.info("job.completed" if mine else "job.too_late", done=outcome.done, failed=outcome.failed)
         else:
@@ -431,3 +462,15 @@ class Worker:
             if not attempt.settling:
                 self._stop(attempt, Stop.RELEASE)
         await asyncio.wait(tasks)
+
+
+def _ending(outcome: Outcome, settlement: Settlement | None) -> Ending:
+    match settlement:
+        case None:
+            return "unsettled"
+        case Settlement.LOST:
+            return "stopped"
+        case Settlement.AGAIN:
+            return "retried"
+        case Settlement.DONE:
+            return "completed" if isinstance(outcome, Completed) else "failed"

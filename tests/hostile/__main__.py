@@ -1,4 +1,4 @@
-"""Prints the figures: `python -m tests.hostile [names|archives|guard|flaky]`, all by default; status 1 on any fault."""
+"""Prints the figures: `python -m tests.hostile [names|archives|guard|flaky|http]`, all by default; 1 on any fault."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.hostile.archives import try_archives
 from tests.hostile.flaky import try_flaky
 from tests.hostile.guard import try_guard
 from tests.hostile.names import try_names
+from tests.hostile.rawhttp import try_http
 
 _SHOWN = 20
 
@@ -32,6 +33,7 @@ PIECES: dict[str, Callable[[int], Figures]] = {
     "archives": lambda seed: try_archives(1000, seed),
     "guard": lambda seed: try_guard(fuzzed=2000),
     "flaky": lambda seed: try_flaky(1000, seed),
+    "http": lambda seed: try_http(5000, seed),
 }
 
 

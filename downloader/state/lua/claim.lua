@@ -1,13 +1,15 @@
--- (prefix, process, nonce, lease ms, running limit per tenant, jobs the process has, its slots)
+-- (prefix, process, nonce, lease ms, running limit per tenant, jobs the process has, its slots, then tenant and its own
+--  running limit, any number of times)
 -- -> {'none'}, {'drain'} when the process has to be idle before it can take the next job, or
--- {'job', job, tenant, token, attempt, request id, traceparent, created, request, base, 1 when to be run alone}
+-- {'job', job, tenant, token, attempt, request id, traceparent, created, request, base, 1 when to be run alone, started}
 local process, nonce, lease, limit = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local busy = tonumber(ARGV[6]) > 0
 
 local function answer(job)
-  local f = redis.call('HMGET', job_key(job), 'tenant', 'token', 'attempt', 'rid', 'tp', 'created', 'base', 'crashes')
+  local f = redis.call('HMGET', job_key(job), 'tenant', 'token', 'attempt', 'rid', 'tp', 'created', 'base', 'crashes',
+    'started')
   local alone = tonumber(f[8]) >= SUSPECT and 1 or 0
-  return {'job', job, f[1], f[2], f[3], f[4], f[5], f[6], redis.call('GET', P .. 'req:' .. job) or '', f[7] or '', alone}
+  return {'job', job, f[1], f[2], f[3], f[4], f[5], f[6], redis.call('GET', P .. 'req:' .. job) or '', f[7] or '', alone, f[9]}
 end
 
 -- The same call again, because its answer was lost on the way: the same job, not another one.
@@ -21,6 +23,9 @@ for _, job in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', NOW, 'L
   if tenant then make_ready(job, tenant, 'RPUSH') end
 end
 
+local own = {}
+for i = 8, #ARGV, 2 do own[ARGV[i]] = tonumber(ARGV[i + 1]) end
+local function limit_of(tenant) return own[tenant] or limit end
 local function running(tenant) return redis.call('SCARD', P .. 'running:' .. tenant) end
 
 local function take(job, tenant)
@@ -46,7 +51,7 @@ for _, job in ipairs(redis.call('LRANGE', P .. 'alone', 0, 99)) do
   local f = redis.call('HMGET', job_key(job), 'state', 'tenant')
   if f[1] ~= 'queued' then
     redis.call('LREM', P .. 'alone', 1, job)
-  elseif running(f[2]) < limit then
+  elseif running(f[2]) < limit_of(f[2]) then
     if not busy then
       redis.call('LREM', P .. 'alone', 1, job)
       redis.call('DEL', P .. 'drainer')
@@ -73,10 +78,10 @@ end
 
 -- Round robin; while others wait nobody has more than three quarters of the slots, unless they would stay empty.
 local tenants = redis.call('ZRANGE', P .. 'ring', 0, 999)
-local share = #tenants > 1 and math.min(limit, fair_share()) or limit
-for _, most in ipairs(share < limit and {share, limit} or {limit}) do
+local shares = #tenants > 1 and {fair_share(), math.huge} or {math.huge}
+for _, share in ipairs(shares) do
   for _, tenant in ipairs(tenants) do
-    if running(tenant) < most then
+    if running(tenant) < math.min(limit_of(tenant), share) then
       local job = next_of(tenant)
       if job then return take(job, tenant) end
     end

@@ -5,6 +5,8 @@ local LIVE_MAX, EVENTS_MAX, WAKE_MAX = 20000, 1000, 64
 local time = redis.call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local DAY_MS, MINUTE_MS = 86400000, 60000
+
 local SNAPSHOT = {'state', 'progress', 'done', 'failed', 'total', 'bytes', 'btotal', 'current', 'attempt', 'err',
   'ecode', 'akey', 'aname', 'aexp'}
 
@@ -91,18 +93,89 @@ local function forsake_base(job, due)
   redis.call('HDEL', job_key(job), 'base')
 end
 
--- A terminal job: everything that outlives it gets its time to live.
+-- Callbacks. `hooks` has the receivers by the time that something is due for them, `hooks:<receiver>` their jobs by
+-- theirs: one that is slow or has many waiting keeps nobody else's from being found. A lease is a later due time.
+local function hook_look(receiver)
+  local first = redis.call('ZRANGE', P .. 'hooks:' .. receiver, 0, 0, 'WITHSCORES')
+  if first[2] then
+    redis.call('ZADD', P .. 'hooks', first[2], receiver)
+  else
+    redis.call('ZREM', P .. 'hooks', receiver)
+  end
+end
+
+-- The job's callback is looked at again at `due`, or never when that is false.
+local function hook_due(job, due)
+  local receiver = redis.call('HGET', job_key(job), 'hookto')
+  if not receiver then return end
+  local waiting = P .. 'hooks:' .. receiver
+  if due then
+    redis.call('ZADD', waiting, due, job)
+    local ttl = redis.call('PTTL', job_key(job))
+    if redis.call('PTTL', waiting) < ttl then redis.call('PEXPIRE', waiting, ttl) end
+  else
+    redis.call('ZREM', waiting, job)
+  end
+  hook_look(receiver)
+end
+
+-- The job's callback is to be tried at `due`, as its record shows, or not any more when that is false.
+local function hook_plan(job, due)
+  if redis.call('HEXISTS', job_key(job), 'hookto') == 0 then return end
+  redis.call('HSET', job_key(job), 'hooknext', due or '')
+  hook_due(job, due)
+end
+
+-- A terminal job: everything that outlives it gets its time to live, and its callback is due.
 local function retire(job, record_ms, request_ms)
   redis.call('PEXPIRE', job_key(job), record_ms)
   redis.call('PEXPIRE', P .. 'files:' .. job, record_ms)
   redis.call('PEXPIRE', P .. 'ev:' .. job, record_ms)
   redis.call('PEXPIRE', P .. 'req:' .. job, request_ms)
+  hook_plan(job, NOW)
 end
 
 -- True while `token` is the job's and the job is being worked on.
 local function owned(job, token)
   local held = redis.call('HMGET', job_key(job), 'token', 'state')
   return held[1] == token and held[2] == 'processing'
+end
+
+-- Charge one call to each counter {name, limit} of this minute, or to none of them when one is spent.
+-- -> {1 when charged, limit, left, seconds to the reset} of the tightest one, {} when there is none
+local function charge(counters)
+  local minute = math.floor(NOW / MINUTE_MS)
+  local reset = math.ceil(((minute + 1) * MINUTE_MS - NOW) / 1000)
+  local limit, left
+  for _, counter in ipairs(counters) do
+    local rest = counter[2] - tonumber(redis.call('GET', P .. 'rate:' .. counter[1] .. ':' .. minute) or 0)
+    if not left or rest < left then limit, left = counter[2], rest end
+  end
+  if not left then return {} end
+  if left <= 0 then return {0, limit, 0, reset} end
+  for _, counter in ipairs(counters) do
+    local key = P .. 'rate:' .. counter[1] .. ':' .. minute
+    redis.call('INCR', key)
+    redis.call('PEXPIRE', key, 2 * MINUTE_MS)
+  end
+  return {1, limit, left - 1, reset}
+end
+
+-- What a tenant has used of `kind` on this day (UTC).
+local function day_key(kind, tenant) return P .. 'day:' .. kind .. ':' .. tenant .. ':' .. math.floor(NOW / DAY_MS) end
+
+local function use_of_day(kind, tenant, amount)
+  if amount <= 0 then return end
+  local key = day_key(kind, tenant)
+  redis.call('INCRBY', key, amount)
+  redis.call('PEXPIRE', key, 2 * DAY_MS)
+end
+
+-- The archive or folder at `key` takes room of its tenant's until `gone.lua`; said again it counts once.
+local function store_bytes(tenant, key, size)
+  if redis.call('HSETNX', P .. 'sizes', key, size .. ' ' .. tenant) == 1 then
+    redis.call('HINCRBY', P .. 'stored', tenant, size)
+  end
 end
 
 -- How many jobs a process can work on, known for as long as it calls.

@@ -1,0 +1,85 @@
+"""The operator's commands: `keys`, `maintenance`, `redeliver`. They work beside a running service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from downloader import lifetime, logs, settings
+from downloader.config import Settings
+from downloader.options import ConfigFile, Sets, overrides
+
+keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@keys.command("new")
+def new_key(
+    tenant: Annotated[str, typer.Argument(help="Whose key it is; jobs are seen by their tenant only.")],
+    config: ConfigFile = None,
+    sets: Sets = None,
+    *,
+    name: Annotated[str, typer.Option(help="What the key is for, to tell it from others.")] = "",
+    expires_days: Annotated[float | None, typer.Option(min=0, help="Days until it stops working.")] = None,
+) -> None:
+    """Make a key and print it, alone, on standard output; it cannot be shown again."""
+    _run(config, sets, lambda operate, to: operate.new_key(to, typer.echo, _tell, tenant, name, expires_days))
+
+
+@keys.command("list")
+def list_keys(config: ConfigFile = None, sets: Sets = None) -> None:
+    """List the keys, without their secrets."""
+    _run(config, sets, lambda operate, to: operate.list_keys(to, typer.echo))
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Revoke a key; all replicas know within 5 seconds."""
+    _run(config, sets, lambda operate, to: operate.revoke_key(to, typer.echo, key_id))
+
+
+def maintenance(
+    wanted: Annotated[Literal["on", "off", "status"], typer.Argument(help="What to do.")] = "status",
+    config: ConfigFile = None,
+    sets: Sets = None,
+    *,
+    message: Annotated[str, typer.Option(help="What callers are told meanwhile.")] = "",
+) -> None:
+    """Take no new jobs on any replica (503); those that were taken in go on to their end."""
+    _run(config, sets, lambda operate, to: operate.maintenance(to, typer.echo, wanted, message))
+
+
+def redeliver(
+    job_id: Annotated[str, typer.Argument(help="An ended job with a callbackUrl.")],
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Have a job's callback delivered once more, now."""
+    _run(config, sets, lambda operate, to: operate.redeliver(to, typer.echo, job_id))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands part of `app`."""
+    app.add_typer(keys, name="keys")
+    app.command()(maintenance)
+    app.command()(redeliver)
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _run(
+    config: Path | None, sets: list[str] | None, work: Callable[[Any, Settings], Coroutine[Any, Any, int]]
+) -> None:
+    from downloader import operate  # only here: `--help` answers without loading the whole house
+
+    effective = settings.load(config, overrides(sets))
+    logs.set_up(effective.log.model_copy(update={"level": "warning"}))
+    raise typer.Exit(lifetime.run(lambda _: work(operate, effective)))
