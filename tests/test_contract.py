@@ -227,8 +227,8 @@ def _ends() -> Iterator[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("with_keys", [False, True], ids=["open", "with keys"])
 async def test_the_service_keeps_its_contract(valkey: Redis, s3: S3, *, with_keys: bool) -> None:
-    """Schemathesis finds nothing: many hundred calls, right and wrong ones, in all phases and with all its checks."""
+    """Schemathesis finds nothing by more than two thousand calls, right and wrong ones, in all phases and by all checks."""
     async with target(valkey, s3, with_keys=with_keys) as service:
-        verdict = await judge(service, examples=4 if with_keys else 8, seed=6)
+        verdict = await judge(service, examples=12 if with_keys else 20, seed=6)
     assert verdict.is_right, verdict.said
-    assert verdict.cases > 600
+    assert verdict.cases > 1000

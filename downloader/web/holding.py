@@ -44,13 +44,11 @@ async def _until_ended(request: web.Request, job_id: str, live: Subscription) ->
     record = await _record(request, job_id)
     while record is not None and record.state not in TERMINAL and not request.app[PARTS].state.draining:
         match await live.next():
-            case Signal.CLOSE:
+            case StateEvent(terminal=True):
                 return
             case Signal.LAGGED:
                 record = await _record(request, job_id)
-            case StateEvent(terminal=True):
-                return
-            case _:
+            case _:  # the service may end, which the condition sees
                 pass
 
 

@@ -28,8 +28,8 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Server": "downloader",
 }
+SERVER = "downloader"
 CORS_ALLOWED = (
     "Authorization, Content-Type, If-None-Match, Last-Event-ID, Idempotency-Key, X-Idempotency-Key, Prefer, "
     "X-Request-Id, traceparent"
@@ -157,6 +157,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         request.app[PARTS].observer.meter.stream_opened()
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers[hdrs.SERVER] = SERVER  # aiohttp has put its own and Python's version there
     if CHARGE in request:
         response.headers.update(rate_headers(request[CHARGE]))
     response.headers["X-Request-Id"] = request.get(REQUEST_ID) or headers.request_id(request.headers)

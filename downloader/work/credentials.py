@@ -33,6 +33,7 @@ _OURS = frozenset(
         "content-length",
         "expect",
         "keep-alive",
+        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",

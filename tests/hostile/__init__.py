@@ -1,5 +1,4 @@
-"""Evidence by numbers: hostile names, random archives, spellings of inner addresses, a source that fails at random,
-requests in bad hands.
+"""Evidence by numbers: hostile names, random archives, inner addresses, a source that fails at random, bad requests.
 
 Each of the five prints its figures by `python -m tests.hostile [names|archives|guard|flaky|http]`, and
 `tests/test_hostile.py` fails when one of them is not as it has to be. All chance is seeded, so that a run can be
