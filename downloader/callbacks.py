@@ -84,5 +84,6 @@ class DueCallback:
     record: JobRecord
     token: str
     receiver: str
+    sender: str
     number: int
     url: str

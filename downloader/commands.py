@@ -31,17 +31,17 @@ def new_key(
 @keys.command("list")
 def list_keys(config: ConfigFile = None, sets: Sets = None) -> None:
     """List the keys, without their secrets."""
-    _run(config, sets, lambda operate, to: operate.list_keys(to, typer.echo))
+    _run(config, sets, lambda operate, to: operate.list_keys(to, typer.echo, _tell))
 
 
 @keys.command("revoke")
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it, or the whole key.")],
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
     """Revoke a key; all replicas know within 5 seconds."""
-    _run(config, sets, lambda operate, to: operate.revoke_key(to, typer.echo, key_id))
+    _run(config, sets, lambda operate, to: operate.revoke_key(to, typer.echo, _tell, key_id))
 
 
 def maintenance(
@@ -52,7 +52,7 @@ def maintenance(
     message: Annotated[str, typer.Option(help="What callers are told meanwhile.")] = "",
 ) -> None:
     """Take no new jobs on any replica (503); those that were taken in go on to their end."""
-    _run(config, sets, lambda operate, to: operate.maintenance(to, typer.echo, wanted, message))
+    _run(config, sets, lambda operate, to: operate.maintenance(to, typer.echo, _tell, wanted, message))
 
 
 def redeliver(
@@ -61,7 +61,7 @@ def redeliver(
     sets: Sets = None,
 ) -> None:
     """Have a job's callback delivered once more, now."""
-    _run(config, sets, lambda operate, to: operate.redeliver(to, typer.echo, job_id))
+    _run(config, sets, lambda operate, to: operate.redeliver(to, typer.echo, _tell, job_id))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -81,5 +81,5 @@ def _run(
     from downloader import operate  # only here: `--help` answers without loading the whole house
 
     effective = settings.load(config, overrides(sets))
-    logs.set_up(effective.log.model_copy(update={"level": "warning"}))
+    logs.set_up(effective.log.model_copy(update={"level": "warning"}), audit=True)
     raise typer.Exit(lifetime.run(lambda _: work(operate, effective)))

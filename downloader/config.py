@@ -414,6 +414,8 @@ class TenantLimits(Section):
     initiate_per_minute: Count | None = Field(None, description="As limits.initiate_per_minute, for this tenant.")
     reads_per_minute: Count | None = Field(None, description="As limits.reads_per_minute, for this tenant.")
     changes_per_minute: Count | None = Field(None, description="As limits.changes_per_minute, for this tenant.")
+    posts_per_minute: Count | None = Field(None, description="As limits.posts_per_minute, for this tenant.")
+    opens_per_minute: Count | None = Field(None, description="As limits.opens_per_minute, for this tenant.")
     running_jobs: Count | None = Field(None, description="As limits.running_jobs, for this tenant.")
     queued_jobs: Count | None = Field(None, description="As limits.queued_jobs, for this tenant.")
     streams: Count | None = Field(None, description="As limits.streams, for this tenant.")
@@ -430,6 +432,10 @@ class LimitsSettings(Section):
     initiate_per_minute: Count = Field(600, description="New jobs per minute.")
     reads_per_minute: Count = Field(6000, description="Calls per minute that read: status, files, lists, links.")
     changes_per_minute: Count = Field(600, description="Calls per minute that change: cancel, delete, redeliver.")
+    posts_per_minute: Count = Field(
+        1200, description="Calls per minute that ask for new jobs, repeated and refused ones included."
+    )
+    opens_per_minute: Count = Field(6000, description="Event streams opened per minute.")
     running_jobs: Count = Field(20, description="Jobs worked on at once; more wait.")
     queued_jobs: Count = Field(10_000, description="Jobs that may wait; beyond, initiate answers 429.")
     streams: Count = Field(1000, description="Open event streams.")
@@ -446,7 +452,9 @@ class LimitsSettings(Section):
         0, description="Bytes of archives and kept files, from which on no new job is taken; 0 = no limit."
     )
     address_initiate_per_minute: Whole = Field(60, description="New jobs per minute from one address without a key.")
-    address_reads_per_minute: Whole = Field(3000, description="Other calls per minute from one address without a key.")
+    address_calls_per_minute: Whole = Field(
+        3000, description="Calls per minute of each kind from one address without a key, those without right included."
+    )
     address_streams: Whole = Field(100, description="Open event streams of one address without a key.")
     tenants: list[TenantLimits] = Field([], description="Limits of single tenants, one table each.")
 

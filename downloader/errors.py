@@ -73,7 +73,8 @@ class InvalidRequest(RequestError):
 class RateLimitedError(RequestError):
     """The caller has used up a budget of `limit` calls; it is full again in `reset_s` seconds."""
 
-    def __init__(self, message: str, limit: int, reset_s: int) -> None:
+    def __init__(self, what: str, limit: int, reset_s: int, setting: str) -> None:
+        message = f"Too many {what} this minute: at most {limit} (limits.{setting})."
         super().__init__("rate_limited", message, retry_after_s=max(1, reset_s))
         self.limit = limit
 

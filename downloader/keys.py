@@ -36,8 +36,11 @@ class ApiKey:
 
     def holds(self, secret: str, now_ms: float) -> bool:
         """Whether `secret` is this key's and the key has not expired; the time taken tells nothing of the secret."""
-        is_its = hmac.compare_digest(digest_of(secret), self.digest)
-        return is_its and (self.expires_ms is None or now_ms < self.expires_ms)
+        return hmac.compare_digest(digest_of(secret), self.digest) and self.is_valid(now_ms)
+
+    def is_valid(self, now_ms: float) -> bool:
+        """Whether the key has not expired."""
+        return self.expires_ms is None or now_ms < self.expires_ms
 
 
 def generate() -> tuple[str, str]:

@@ -38,19 +38,20 @@ _PARAMETER = re.compile(r"([?&#;])([^?&#;=]*=)?[^?&#;]+")
 TEXT_MAX = 16_384
 
 
-def set_up(settings: LogSettings, stream: TextIO | None = None) -> None:
+def set_up(settings: LogSettings, stream: TextIO | None = None, *, audit: bool = False) -> None:
     """Send all logging of the process to `stream` (stderr when not given); call it once, at the door.
 
     `format = "auto"` asks whether a person is looking. Our own lines appear from `settings.level` on, those of
-    libraries from warning on: at debug level, botocore writes whole signed requests.
+    libraries from warning on: at debug level, botocore writes whole signed requests. The audit log passes whatever the
+    level is when it has a file of its own, or when `audit` asks for it.
     """
     stream = stream or sys.stderr
     console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     structlog.configure(
         processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        # With a file of its own the audit log passes whatever the level is; the loggers themselves stop all others.
+        # What passes for the audit log's sake is stopped by the loggers of all others.
         wrapper_class=structlog.make_filtering_bound_logger(
-            "info" if settings.audit_file and settings.level != "debug" else settings.level
+            "info" if (audit or settings.audit_file) and settings.level != "debug" else settings.level
         ),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -67,17 +68,17 @@ def set_up(settings: LogSettings, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger(__package__).setLevel(settings.level.upper())
     logging.captureWarnings(capture=True)
-    _set_up_audit(settings)
+    _set_up_audit(settings, always=audit or bool(settings.audit_file))
 
 
-def _set_up_audit(settings: LogSettings) -> None:
+def _set_up_audit(settings: LogSettings, *, always: bool) -> None:
     """Give the audit log its file, if it is to have one; rotated from outside, it is opened anew."""
     audit = logging.getLogger(AUDIT)
     for handler in audit.handlers[:]:
         audit.removeHandler(handler)
         handler.close()
     audit.propagate = not settings.audit_file
-    audit.setLevel(logging.INFO if settings.audit_file else logging.NOTSET)
+    audit.setLevel(logging.INFO if always else logging.NOTSET)
     if not settings.audit_file:
         return
     try:

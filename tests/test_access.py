@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 from redis.asyncio import Redis as RedisClient
 
+from downloader import logs
+from downloader.config import LogSettings
+from downloader.web.parts import Pace
 from downloader.web.route import Budget, Need, Route
 from downloader.web.routes import ROUTES
 from tests.api import Answer, Api
@@ -18,6 +25,7 @@ from tests.files import Origin
 from tests.gated import gated_source
 from tests.tenants import caller, keyring, make_key, tenant
 from tests.waiting import wait_until
+from tests.web_front import fronted
 
 INITIATE = "/v1/download/initiate"
 CLOSED = {"open": False}
@@ -85,6 +93,11 @@ async def test_a_wrong_key_is_no_key_even_where_the_service_is_open(api: Api) ->
     """Who shows a key means it: a mistyped one must not end in the open tenant's jobs. Other schemes are no keys."""
     wrong = await api.call("GET", "/v1/download/jobs", headers={"Authorization": "Bearer dl_" + "a" * 56})
     assert (wrong.status, wrong.body["code"]) == (401, "key_invalid")
+    for meant in ("Bearer", "bearer ", "", "dl_" + "a" * 56, "Bearer a b"):
+        answer = await api.call("GET", "/v1/download/jobs", headers={"Authorization": meant})
+        assert (answer.status, answer.body["code"]) == (401, "key_invalid"), meant
+    two = CIMultiDict([("Authorization", "Basic dXNlcjpwYXNz"), ("Authorization", "Basic dXNlcjpwYXNz")])
+    assert (await api.call("GET", "/v1/download/jobs", headers=two)).status == 401
     other = await api.call("GET", "/v1/download/jobs", headers={"Authorization": "Basic dXNlcjpwYXNz"})
     assert other.status == 200
 
@@ -167,6 +180,83 @@ async def test_open_services_give_plain_links(api: Api, origin: Origin) -> None:
     await api.finished(answer.body["jobId"])
 
 
+async def test_a_revoked_key_ends_its_streams(start: Start, settings: dict[str, Any]) -> None:
+    """Who listens with a key that is revoked meanwhile is cut off at a heartbeat; a token's stream goes on."""
+    client = RedisClient.from_url(settings["redis"]["url"])
+    places = f"{{{settings['redis']['prefix']}}}:streams:acme"
+    async with _brisk(settings) as front, keyring(settings) as keys:
+        key, text = await make_key(settings, "acme")
+        async with caller(front.base, Authorization=f"Bearer {text}") as acme:
+            answer = await acme.initiate([f"{front.base}/never"])
+            job_id, token = answer.body["jobId"], answer.body["statusUrl"].partition("?")[2]
+            by_key = asyncio.create_task(acme.events(job_id))
+            path = f"/v1/download/subscribe/{job_id}?{token}"
+            by_token = asyncio.create_task(front.call("GET", path, headers=STREAM))
+
+            async def are_open() -> bool:
+                return bool(await client.zcard(places) == 2)
+
+            await wait_until(are_open)
+            await keys.revoke(key.key_id)
+            assert [frame.event for frame in await by_key] == ["progress"]
+            assert not by_token.done()
+            async with tenant(settings, front.base, "acme") as other:
+                await other.call("POST", f"/v1/download/{job_id}/cancel")
+            assert b"event: error" in (await by_token).raw
+    await client.aclose()
+
+
+async def test_who_leaves_at_once_leaves_nothing_behind(
+    start: Start, settings: dict[str, Any], origin: Origin, tmp_path: Path
+) -> None:
+    """Callers that hang up right after they asked: no stream's place stays taken, and each deed has its audit line."""
+    file = tmp_path / "audit.jsonl"
+    logs.set_up(LogSettings(level="error", audit_file=str(file)))
+    client = RedisClient.from_url(settings["redis"]["url"])
+    prefix = f"{{{settings['redis']['prefix']}}}"
+    try:
+        async with start() as api:
+            job_id = await api.submit([origin.url(1000, "a")])
+            await api.finished(job_id)
+            for number in range(40):
+                await hang_up_after(api.base, f"GET /v1/download/subscribe/{job_id}", number % 4 / 1000)
+                body = json.dumps({"files": [{"url": origin.url(10, str(number))}]})
+                await hang_up_after(api.base, "POST /v1/download/initiate", number % 4 / 1000, body)
+
+            async def all_is_told() -> bool:
+                jobs = await client.zcard(f"{prefix}:jobs:public")
+                lines = [json.loads(line) for line in file.read_text().splitlines()]
+                told = {line["job_id"] for line in lines if line["event"] == "audit.initiate" and line["job_id"]}
+                return jobs == len(told) and not await client.zcard(f"{prefix}:streams:public")
+
+            await wait_until(all_is_told)
+            assert await client.zcard(f"{prefix}:jobs:public") > 1
+            for job in (await api.call("GET", "/v1/download/jobs?limit=200")).body["jobs"]:
+                await api.finished(job["jobId"])
+    finally:
+        logs.set_up(LogSettings())
+        await client.aclose()
+
+
+@asynccontextmanager
+async def _brisk(settings: dict[str, Any]) -> AsyncIterator[Api]:
+    """A web side whose heart beats fast, for keys only."""
+    pace = Pace(heartbeat_s=0.1)
+    async with fronted(settings["redis"]["url"], pace=pace, redis=settings["redis"], access=CLOSED) as front:
+        yield front.api
+
+
+async def hang_up_after(base: str, call: str, pause_s: float, body: str = "") -> None:
+    """Send a call and reset the connection a moment later."""
+    host, port = base.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    writer.write(f"{head}\r\n{body}".encode())
+    await writer.drain()
+    await asyncio.sleep(pause_s)  # the moment is what is tried
+    writer.transport.abort()
+
+
 async def test_figures_are_for_this_machine(start: Start) -> None:
     """Even where everybody may call, /metrics is not for those who come through a proxy."""
     async with start(access={"open": True}) as api:
@@ -179,9 +269,6 @@ async def test_the_audit_log_says_who_did_what(
     start: Start, settings: dict[str, Any], origin: Origin, tmp_path: Path
 ) -> None:
     """One line for each deed and each refusal, in a file of its own, with tenant and key but without secrets."""
-    from downloader import logs
-    from downloader.config import LogSettings
-
     file = tmp_path / "audit.jsonl"
     logs.set_up(LogSettings(level="error", audit_file=str(file)))
     try:

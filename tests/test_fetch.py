@@ -228,6 +228,17 @@ async def test_short_once_then_whole() -> None:
     assert origin.exchanges[1].header("Range") is None
 
 
+async def test_interim_answers_without_end_are_a_protocol_error() -> None:
+    """A few are passed over, a flood of them ends at once and lets everything else run meanwhile."""
+
+    async def flood(exchange: Exchange) -> None:
+        while True:
+            await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+    async with asyncio.timeout(10):
+        assert await code_of(flood) == "protocol_error"
+
+
 async def test_garbled_chunks_are_a_protocol_error() -> None:
     """A chunk size that is no number is not a short file."""
 

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+from multidict import CIMultiDict
 from redis.asyncio import Redis as RedisClient
 
 from downloader.operate import maintenance
@@ -69,12 +70,33 @@ async def test_each_budget_is_its_own(start: Start, settings: dict[str, Any], or
         assert (await acme.call("GET", "/readyz")).status == 200
 
 
+async def test_a_page_cannot_lock_its_tenant_out(start: Start, settings: dict[str, Any], origin: Origin) -> None:
+    """Whoever holds a job's link has three quarters of the tenant's budget at most; the rest is for its keys."""
+    limits = {"reads_per_minute": 8, "streams": 4}
+    async with (
+        start(access={"open": False}, limits=limits) as page,
+        tenant(settings, page.base, "acme") as acme,
+        gated_source() as gated,
+    ):
+        answer = await acme.initiate([gated.held(1000)])
+        token = answer.body["statusUrl"].partition("?")[2]
+        path = f"/v1/download/subscribe/{answer.body['jobId']}?{token}"
+        waiting = [asyncio.create_task(page.call("GET", path, headers=STREAM)) for _ in range(6)]
+        await wait_until(lambda: sum(task.done() for task in waiting) == 3)
+        with_key = asyncio.create_task(acme.events(answer.body["jobId"]))
+        refused((await spend(page, "GET", answer.body["statusUrl"], 20))[-1], "rate_limited")
+        assert (await acme.call("GET", JOBS)).status == 200
+        gated.gate.set()
+        assert (await with_key)[-1].event == "complete"
+        await asyncio.gather(*waiting)
+
+
 async def test_addresses_count_only_without_a_key(start: Start, settings: dict[str, Any]) -> None:
     """Strangers behind a trusted proxy are told apart by the address it names.
 
     What they write into the header themselves does not count, a whole /64 is one, and a key is counted by its tenant.
     """
-    limits = {"address_reads_per_minute": 3, "address_initiate_per_minute": 2}
+    limits = {"address_calls_per_minute": 3, "address_initiate_per_minute": 2}
     server = {"port": 0, "drain_s": 0, "trusted_proxies": ["127.0.0.1/32"]}
     async with start(access={"open": True}, limits=limits, server=server) as proxy, AsyncExitStack() as stack:
 
@@ -90,6 +112,11 @@ async def test_addresses_count_only_without_a_key(start: Start, settings: dict[s
             refused((await spend(six, "GET", JOBS, 8))[-1], "rate_limited")
             shared.append((await neighbour.call("GET", JOBS)).status)
         assert 429 in shared
+        by_two_lines = []
+        for number in range(8):
+            lines = CIMultiDict([("X-Forwarded-For", f"203.0.113.{number}"), ("X-Forwarded-For", "198.51.100.3:4711")])
+            by_two_lines.append(await proxy.call("GET", JOBS, headers=lines))
+        refused(by_two_lines[-1], "rate_limited")
         answers = [await other.initiate([f"{proxy.base}/none"]) for _ in range(5)]
         refused(answers[-1], "rate_limited")
         keyed = await stack.enter_async_context(tenant(settings, proxy.base, "acme"))
@@ -98,6 +125,27 @@ async def test_addresses_count_only_without_a_key(start: Start, settings: dict[s
         for answer in answers:
             if answer.status == 202:
                 await proxy.finished(answer.body["jobId"])
+
+
+async def test_what_is_refused_costs_too(start: Start, settings: dict[str, Any]) -> None:
+    """Bodies that are wrong, calls without right and streams opened over and over are bounded; each in its own way."""
+    limits = {"posts_per_minute": 4, "opens_per_minute": 4, "address_calls_per_minute": 4}
+    server = {"port": 0, "drain_s": 0, "trusted_proxies": ["127.0.0.1/32"]}
+    async with (
+        start(access={"open": False}, limits=limits, server=server) as api,
+        tenant(settings, api.base, "acme") as acme,
+        caller(api.base, X_Forwarded_For="198.51.100.9", Authorization="Bearer dl_x") as stranger,
+    ):
+        wrong = [await acme.call("POST", "/v1/download/initiate", json={"files": 1}) for _ in range(10)]
+        assert wrong[0].status == 400
+        assert "limits.posts_per_minute" in refused(wrong[-1], "rate_limited")["detail"]
+        path = f"/v1/download/subscribe/{UNKNOWN}"
+        opened = [await acme.call("GET", path, headers=STREAM) for _ in range(10)]
+        assert {answer.status for answer in opened} == {200}
+        assert (b"event: error" in opened[0].raw, b"event: busy" in opened[-1].raw) == (True, True)
+        denied = [await stranger.call("GET", JOBS) for _ in range(10)]
+        assert denied[0].status == 401
+        assert "limits.address_calls_per_minute" in refused(denied[-1], "rate_limited")["detail"]
 
 
 async def test_streams_are_counted_over_replicas(start: Start, settings: dict[str, Any]) -> None:
@@ -201,7 +249,7 @@ async def test_maintenance_takes_nothing_and_finishes_what_runs(start: Start, se
     async with start() as first, start() as second, gated_source() as gated:
         once = {"Idempotency-Key": "k"}
         job_id = (await first.initiate([gated.held(1000)], headers=once)).body["jobId"]
-        assert await maintenance(merged(settings, {}), lines.append, "on", "Back at 5.") == 0
+        assert await maintenance(merged(settings, {}), lines.append, print, "on", "Back at 5.") == 0
         for api in (first, second):
             answer = await api.initiate([gated.url(10, "a")])
             assert (answer.status, answer.body["code"], answer.body["detail"]) == (503, "maintenance", "Back at 5.")
@@ -210,7 +258,7 @@ async def test_maintenance_takes_nothing_and_finishes_what_runs(start: Start, se
         gated.gate.set()
         assert (await second.finished(job_id))["status"] == "completed"
         assert (await first.call("GET", "/readyz")).status == 200
-        assert await maintenance(merged(settings, {}), lines.append, "off", "") == 0
+        assert await maintenance(merged(settings, {}), lines.append, print, "off", "") == 0
         await first.finished(await first.submit([gated.url(10, "a")]))
     assert lines == ["maintenance is on; callers are told: Back at 5.", "maintenance is off: jobs are taken"]
 

@@ -25,6 +25,7 @@ from tests.proxy import Proxy, before
 from tests.restarts import SERVICE, OwnRedis, own_redis, sentinel_of
 from tests.s3faults import Call, Relay, relaying
 from tests.servers import S3, Redis
+from tests.tenants import tenant
 from tests.test_cli import ended, serving
 from tests.waiting import wait_until
 
@@ -34,6 +35,7 @@ ANSWER_S = 6.0
 SMALL_PARTS: dict[str, Any] = {"storage": {"part_bytes": 5 * 1024**2}, "jobs": {"max_job_bytes": 1024**3}}
 SCRIPTS = ("enqueue", "claim", "renew", "report", "upload", "checkpoint", "settle")
 # Of claims only one that took a job counts.
+EVENTS = {"Accept": "text/event-stream"}
 REPLIES = {"claim": b"$3\r\njob\r\n"}
 
 
@@ -267,6 +269,32 @@ async def test_redis_full(start: Start, redis: OwnRedis, origin: Origin) -> None
         await assert_archive_right(api, status)
         await redis.client.config_set("maxmemory", "0")
         await assert_takes_jobs(api, origin)
+
+
+async def test_a_redis_that_takes_no_writes_can_be_read(
+    start: Start, settings: dict[str, Any], redis: OwnRedis, origin: Origin
+) -> None:
+    """Full or without its replicas it takes no jobs; status, files, list, link and stream are there, for keys too.
+
+    What callers show and what they are charged for must not need a write.
+    """
+    at_own = {"redis": settings["redis"] | {"url": redis.url}}
+    async with (
+        start(**at_own, access={"open": False}) as anyone,
+        tenant(at_own, anyone.base, "acme") as acme,
+    ):
+        started = await acme.initiate([origin.url(1000, "a")])
+        job_id, token = started.body["jobId"], started.body["statusUrl"].partition("?")[2]
+        await acme.finished(job_id)
+        for setting, bad, good in (("maxmemory", "1mb", "0"), ("min-replicas-to-write", "1", "0")):
+            await redis.client.config_set(setting, bad)
+            assert (await acme.initiate([origin.url(10, "b")])).status == 503
+            for path in (f"status/{job_id}", f"{job_id}/files", "jobs", job_id):
+                assert (await acme.call("GET", f"/v1/download/{path}")).status in {200, 302}, (setting, path)
+            seen = await anyone.call("GET", f"/v1/download/subscribe/{job_id}?{token}", headers=EVENTS)
+            assert b"event: complete" in seen.raw
+            await redis.client.config_set(setting, good)
+        await acme.finished(await acme.submit([origin.url(10, "b")]))
 
 
 async def test_redis_full_while_a_job_is_stored(start: Start, redis: OwnRedis, origin: Origin) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aiohttp import HttpVersion10
 
 from downloader.config import AccessSettings, Settings
 from downloader.errors import Fault, InvalidRequest, RequestError, UnavailableError
@@ -321,7 +322,7 @@ class TestAccess:
     )
     def test_this_machine_may_call(self, peer: str, host: str, sent: dict[str, str]) -> None:
         """A direct call from here, addressed to here."""
-        access.check_open(AccessSettings(), peer, host, sent)
+        access.check_open(AccessSettings(), address.Way(peer, host, sent))
 
     @pytest.mark.parametrize(
         ("peer", "host", "sent"),
@@ -332,6 +333,8 @@ class TestAccess:
             ("127.0.0.1", "localhost", {"X-Forwarded-For": "127.0.0.1"}),
             ("127.0.0.1", "localhost", {"X-Forwarded-Proto": "https"}),
             ("127.0.0.1", "localhost", {"forwarded": "for=127.0.0.1"}),
+            ("127.0.0.1", "localhost", {"X-Real-IP": "8.8.8.8"}),
+            ("127.0.0.1", "localhost", {"Via": "1.1 proxy"}),
             ("", "localhost", {}),
             ("127.0.0.1", "", {}),
         ],
@@ -339,13 +342,18 @@ class TestAccess:
     def test_others_are_told_the_remedy(self, peer: str, host: str, sent: dict[str, str]) -> None:
         """A foreign peer, a foreign name (DNS rebinding) or a proxy in between."""
         with pytest.raises(RequestError, match=r"access\.open"):
-            access.check_open(AccessSettings(), peer, host, sent)
-        access.check_open(AccessSettings(open=True), peer, host, sent)
+            access.check_open(AccessSettings(), address.Way(peer, host, sent))
+        access.check_open(AccessSettings(open=True), address.Way(peer, host, sent))
+
+    def test_an_old_version_is_a_proxys(self) -> None:
+        """The shortest settings of nginx pass calls on in HTTP/1.0, with its own address as Host and nothing else."""
+        with pytest.raises(RequestError):
+            access.check_open(AccessSettings(), address.Way("127.0.0.1", "127.0.0.1:8080", {}, HttpVersion10))
 
     def test_closed_means_nobody(self) -> None:
         """`access.open = false` without keys."""
         with pytest.raises(RequestError) as caught:
-            access.check_open(AccessSettings(open=False), "127.0.0.1", "localhost", {})
+            access.check_open(AccessSettings(open=False), address.Way("127.0.0.1", "localhost", {}))
         assert caught.value.code == "key_required"
 
     def test_the_client_is_found_behind_trusted_proxies_only(self) -> None:
@@ -353,6 +361,8 @@ class TestAccess:
         trusted = ["10.0.0.0/8"]
         assert address.client_address("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", trusted) == "1.2.3.4"
         assert address.client_address("9.9.9.9", "1.2.3.4", trusted) == "9.9.9.9"
+        assert address.client_address("10.0.0.1", "1.2.3.4:4711", trusted) == "1.2.3.4"
+        assert address.client_address("10.0.0.1", "[2001:db8::1]:443", trusted) == "2001:db8::1"
 
     def test_unknown_parameters_are_masked_in_the_log(self) -> None:
         """A token in the query is nobody's business."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 
 from downloader.config import Settings
-from downloader.doctor.access_checks import examine_access, examine_extras, examine_guard
+from downloader.doctor.access_checks import examine_access, examine_extras, examine_guard, examine_sources
 from downloader.doctor.findings import Finding, fail, has_failure, to_json
 from downloader.doctor.machine_checks import examine_machine
 from downloader.doctor.name_checks import Lookups, examine_names
@@ -44,7 +44,7 @@ async def _examined(load: Callable[[], Settings]) -> AsyncGenerator[Finding, Non
         yield fail("settings", error.message, "nothing else was looked at")
         return
     lookups = Lookups(settings)
-    for examine in (examine_access, examine_guard, examine_extras, examine_machine):
+    for examine in (examine_access, examine_guard, examine_sources, examine_extras, examine_machine):
         for finding in examine(settings):
             yield finding
     async with aclosing(_neighbours(settings)) as neighbours:

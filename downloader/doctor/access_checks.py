@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from downloader.config import ServerSettings, Settings
 from downloader.doctor.findings import Finding, fail, ok, warn
-from downloader.errors import SourceError
+from downloader.errors import SourceError, StartError
 from downloader.work import urls
 from downloader.work.guard import Guard, is_public
+from downloader.work.trusted import examine_hosts
 
 METADATA = ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
 PRIVATE = ("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1", "::1", "fd00::1", "::ffff:10.0.0.1")
@@ -67,6 +68,17 @@ def _wide_networks(allowed: list[str]) -> Iterator[Finding]:
         elif network.prefixlen < (WIDE_V4 if network.version == 4 else WIDE_V6):
             remedy = "name the few networks or addresses that sources really have"
             yield warn("sources.allow_networks", f"{text} is a wide network that is not public", remedy)
+
+
+def examine_sources(settings: Settings) -> Iterator[Finding]:
+    """Whether the hosts that are trusted can be called as the settings say."""
+    try:
+        examine_hosts(settings.sources)
+    except StartError as error:
+        yield fail("sources.hosts", error.message, "the service does not start before this is right")
+    else:
+        if settings.sources.hosts:
+            yield ok("sources.hosts", f"headers and certificates of {len(settings.sources.hosts)} can be used")
 
 
 def examine_access(settings: Settings) -> Iterator[Finding]:

@@ -50,6 +50,9 @@ async def examine_names(lookups: Lookups) -> AsyncIterator[Finding]:
 def _configured_hosts(settings: Settings) -> set[str]:
     urls = [settings.storage.endpoint_url, settings.storage.public_endpoint_url, settings.sources.url_template]
     urls += [bucket.endpoint_url for bucket in settings.sources.buckets]
+    urls += [host.proxy for host in settings.sources.hosts] + [settings.telemetry.otlp_endpoint]
+    origins = [host.origin for host in settings.sources.hosts]
+    urls += [f"{scheme}://{name}" for scheme, name, _ in origins if "*" not in name]
     if settings.redis.url.startswith(("redis://", "rediss://", "redis+cluster://")):
         urls.append(settings.redis.url)
     found = {urlsplit(url).hostname for url in urls if "://" in url and not url.startswith("s3://")}

@@ -12,6 +12,7 @@ from downloader.config import RedisSettings, Settings
 from downloader.doctor.findings import Finding, fail, ok, warn
 from downloader.errors import ConfigError, UnavailableError
 from downloader.state.client import Client, answered, connect, opened
+from downloader.state.keys import Keys
 from downloader.state.scripts import Scripts
 from downloader.state.watch import concerns
 
@@ -40,6 +41,8 @@ async def examine_redis(effective: Settings) -> AsyncIterator[Finding]:
             yield await _reached(client, settings)
             async for finding in _condition(client, settings):
                 yield finding
+            if effective.access.open is False:
+                yield await _keys(client, settings.prefix)
         except UnavailableError as error:
             yield fail("redis", error.message, "check redis.url, and that Redis runs and can be reached from here")
 
@@ -100,6 +103,13 @@ async def _scripts(client: Client, prefix: str) -> Finding:
     await answered(client.set(scratch, "1", ex=SCRATCH_S))
     await answered(client.delete(scratch))
     return ok("redis scripts", "scripts run and keys can be written")
+
+
+async def _keys(client: Client, prefix: str) -> Finding:
+    """Where nobody may call without a key there has to be one."""
+    if await Keys(client, Scripts(client, prefix)).any():
+        return ok("access.keys", "there are keys to call with")
+    return fail("access.keys", "every call needs a key, and there is none", "make one: downloader keys new TENANT")
 
 
 async def _durable_ack(client: Client, prefix: str) -> Finding:

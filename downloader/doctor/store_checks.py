@@ -203,7 +203,7 @@ async def _links(scratch: _Scratch, signer: LinkSigner, settings: Settings) -> A
             aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
             session.get(URL(link.url, encoded=True), allow_redirects=False) as answer,
         ):
-            body, headers, status = await answer.content.read(len(SMALL) + 1), answer.headers, answer.status
+            body, headers, status = await _beginning(answer.content, len(SMALL) + 1), answer.headers, answer.status
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         found = f"a link to {host} cannot be followed ({type(error).__name__})"
         yield fail("links", found, "check storage.public_endpoint_url, its name and its certificate")
@@ -211,6 +211,14 @@ async def _links(scratch: _Scratch, signer: LinkSigner, settings: Settings) -> A
     yield _judge_link(host, status, body, headers.get("Content-Disposition", ""), settings)
     if "Date" in headers:
         yield _store_clock(headers["Date"])
+
+
+async def _beginning(content: aiohttp.StreamReader, most: int) -> bytes:
+    """Up to `most` bytes of a body, in however many pieces they come."""
+    body = b""
+    while len(body) < most and (piece := await content.read(most - len(body))):
+        body += piece
+    return body
 
 
 def _judge_link(host: str, status: int, body: bytes, disposition: str, settings: Settings) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from downloader.errors import UnavailableError
+from downloader.state.client import REFUSES
 from downloader.state.scripts import Scripts
 
 # How long a place is kept for a stream whose process does not renew it, and how often that is done.
@@ -22,25 +22,33 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Something that is counted for somebody: at most `limit` of it."""
+    """Something that is counted for somebody: at most `limit` of it, which `setting` in `[limits]` says."""
 
     name: str
     limit: int
+    setting: str
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What came of a charge: by the tightest of its counters, its limit, what is left of it and when it is full."""
+    """What came of a charge: by the tightest of its counters, its limit, what is left of it and when it is full.
+
+    `counter` is its place among those that were charged.
+    """
 
     allowed: bool
     limit: int
     remaining: int
     reset_s: int
+    counter: int = 0
 
     @classmethod
     def of(cls, words: Sequence[int]) -> Charge | None:
         """Read a script's answer; None when nothing was counted."""
-        return cls(bool(words[0]), int(words[1]), int(words[2]), int(words[3])) if words else None
+        if not words:
+            return None
+        allowed, limit, remaining, reset_s, number = map(int, words)
+        return cls(bool(allowed), limit, remaining, reset_s, number - 1)
 
 
 class Budgets:
@@ -51,24 +59,36 @@ class Budgets:
         self._places: dict[str, set[str]] = defaultdict(set)
 
     async def charge(self, counters: Sequence[Counter]) -> Charge | None:
-        """Charge one call to each counter, or to none of them when one is spent; None when there is no counter."""
+        """Charge one call to each counter, or to none of them when one is spent; None when nothing is counted.
+
+        A Redis that takes no writes (a failover, a full disk) counts nothing, and stands in the way of no reading.
+        """
         if not counters:
             return None
         words = [word for counter in counters for word in (counter.name, counter.limit)]
-        return Charge.of(await self._scripts.run("charge", *words))
-
-    async def take_place(self, counters: Sequence[Counter]) -> str | None:
-        """Take a stream's place under each counter; gives the name to give it back by, None when one is full."""
-        place = secrets.token_hex(8)
-        words = [word for counter in counters for word in (counter.name, counter.limit)]
-        if not await self._scripts.run("place", place, PLACE_LIFE_S * 1000, *words):
+        try:
+            return Charge.of(await self._scripts.run("charge", *words))
+        except UnavailableError as error:
+            _pass_over(error)
             return None
+
+    async def take_place(self, place: str, counters: Sequence[Counter]) -> bool:
+        """Take a stream's place, by a name of its own, under each counter; False when one is full.
+
+        Where Redis takes no writes there is room for everybody.
+        """
+        words = [word for counter in counters for word in (counter.name, counter.limit)]
+        try:
+            if not await self._scripts.run("place", place, PLACE_LIFE_S * 1000, *words):
+                return False
+        except UnavailableError as error:
+            _pass_over(error)
         for counter in counters:
             self._places[counter.name].add(place)
-        return place
+        return True
 
     async def give_back(self, place: str, counters: Sequence[Counter]) -> None:
-        """Give a place back; one that Redis does not hear of now lapses by itself."""
+        """Give a place back, if it was taken; one that Redis does not hear of now lapses by itself."""
         for counter in counters:
             self._places[counter.name].discard(place)
             if not self._places[counter.name]:
@@ -87,3 +107,10 @@ class Budgets:
                     await self._scripts.run("stay", PLACE_LIFE_S * 1000, name, *places)
             except UnavailableError as error:
                 log.warning("budgets.not_renewed", reason=error.message)
+
+
+def _pass_over(error: UnavailableError) -> None:
+    """Let a refusal of Redis to write pass; what else is wrong with it rises."""
+    if error.code != REFUSES:
+        raise error
+    log.debug("budgets.not_counted", reason=error.message)

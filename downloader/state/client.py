@@ -118,6 +118,9 @@ def translated() -> Iterator[None]:
         raise UnavailableError("redis", "Redis does not answer") from error
     except rexc.ResponseError as error:
         raise _answer(error) from error
+    except rexc.RedisError as error:
+        what = f"what answers at redis.url is no such Redis ({type(error).__name__})"
+        raise UnavailableError("redis", what) from error
     except RuntimeError as error:
         if _CLOSED not in str(error):
             raise
@@ -126,6 +129,8 @@ def translated() -> Iterator[None]:
 
 # What uvloop says, as a bare RuntimeError, to who writes to a connection that the other side has just reset.
 _CLOSED = "the handler is closed"
+# The code of an answer that came at once and says that this cannot be done now; reading may well be possible.
+REFUSES = "redis_refuses"
 _PASSING = frozenset("LOADING READONLY MASTERDOWN UNBLOCKED NOREPLICAS CLUSTERDOWN TRYAGAIN BUSY MISCONF".split())
 
 
@@ -133,7 +138,7 @@ def _answer(error: rexc.ResponseError) -> Exception:
     word = str(error).partition(" ")[0]
     if isinstance(error, rexc.ReadOnlyError) or word in _PASSING:
         reason = "READONLY" if isinstance(error, rexc.ReadOnlyError) else word
-        return UnavailableError("redis", f"Redis cannot serve now ({reason})")
+        return UnavailableError("redis", f"Redis cannot serve now ({reason})", REFUSES)
     if word == "OOM" or "OOM" in str(error):
         return UnavailableError("redis", "Redis is out of memory", "redis_full")
     return error

@@ -21,6 +21,8 @@ from downloader.state.client import Client, answered
 from downloader.state.records import record_from_fields
 from downloader.state.scripts import Scripts
 
+SENDER_CHARS = 16
+
 _ATTEMPT: TypeAdapter[Attempt] = TypeAdapter(Attempt)
 
 
@@ -39,8 +41,13 @@ def receiver_of(tenant: str, callback_url: str) -> str:
     if not callback_url:
         return ""
     parts = urlsplit(callback_url)
-    place = f"{tenant} {parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
-    return hashlib.sha256(place.encode()).hexdigest()[:16]
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
+    return sender_of(tenant) + hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def sender_of(tenant: str) -> str:
+    """What the names of all receivers of a tenant begin with."""
+    return hashlib.sha256(tenant.encode()).hexdigest()[:SENDER_CHARS]
 
 
 class Hooks:
@@ -54,7 +61,9 @@ class Hooks:
         self._nonce = secrets.token_hex(8)
 
     async def take(self, busy: Iterable[str]) -> DueCallback | float | None:
-        """The next callback that is due for no `busy` receiver; else seconds until one is, None when there is none.
+        """The next callback that is due; else seconds until one is, None when there is none.
+
+        `busy` are receivers, and senders (what a tenant's receivers begin with), that have enough on their way.
 
         After a lost answer the next call gets the same one.
         """
@@ -72,6 +81,7 @@ class Hooks:
             record=record,
             token=nonce,
             receiver=fields[b"hookto"].decode(),
+            sender=sender_of(record.tenant),
             number=(integer(fields, b"hookround") or 0) + 1,
             url=_callback_url(blob),
         )
@@ -101,6 +111,8 @@ class Callbacks:
         """
         verdict: bytes = await self._scripts.run("hookagain", job_id)
         match verdict:
+            case b"unknown":
+                raise RequestError("job_not_found", "There is no such job; it may have expired or been deleted.")
             case b"none":
                 raise RequestError("no_callback", "This job has no callback; give callbackUrl when you start one.")
             case b"active":

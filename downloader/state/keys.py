@@ -10,6 +10,7 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from downloader import keys
+from downloader.errors import UnavailableError
 from downloader.keys import ApiKey
 from downloader.state.client import Client, answered
 from downloader.state.scripts import Scripts
@@ -17,6 +18,7 @@ from downloader.state.scripts import Scripts
 # A key that was revoked on another replica works here for so long at most.
 CACHED_S = 5.0
 CACHED_KEYS = 1024
+SECRET_BYTES = 32
 # After an accident that emptied Redis the replicas agree on a new secret within this time.
 SECRET_CACHED_S = 60.0
 
@@ -80,12 +82,34 @@ class Keys:
             self._seen.popitem(last=False)
         return key
 
+    async def holds(self, key_id: str) -> bool:
+        """Whether the key of this id is still there and has not expired."""
+        key = await self._find(key_id)
+        return key is not None and key.is_valid(time.time() * 1000)
+
     async def token_secret(self) -> bytes:
-        """The secret of the read tokens, made by the first replica that asks."""
-        secret, until = self._secret
+        """The secret of the read tokens, made by the first replica that asks.
+
+        It does not change, so the one that is known is used while Redis is away.
+        """
+        known, until = self._secret
         if time.monotonic() < until:
-            return secret
-        await answered(self._client.set(self._secret_name, secrets.token_bytes(32), nx=True))
-        secret = await answered(self._client.get(self._secret_name)) or b""
+            return known
+        try:
+            secret = await self._kept_secret()
+        except UnavailableError:
+            if not known:
+                raise
+            return known
         self._secret = (secret, time.monotonic() + SECRET_CACHED_S)
         return secret
+
+    async def _kept_secret(self) -> bytes:
+        """Read it first: a Redis that is full refuses to write what is there already."""
+        secret = await answered(self._client.get(self._secret_name))
+        if secret is None:
+            await answered(self._client.set(self._secret_name, secrets.token_bytes(SECRET_BYTES), nx=True))
+            secret = await answered(self._client.get(self._secret_name))
+        if not secret:
+            raise UnavailableError("redis", "the secret of the read tokens was lost while it was made")
+        return bytes(secret)

@@ -13,7 +13,7 @@ from downloader.state.scripts import Scripts
 
 _BATCH = 200
 # Jobs looked at for one page: a rare state among very many jobs gives a short page and a cursor, not a long wait.
-LOOKED_AT_MAX = 2000
+LOOKED_AT_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, order=True)

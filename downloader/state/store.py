@@ -241,7 +241,7 @@ def _refuse(verdict: str, detail: str, charged: Sequence[int]) -> None:
             reason = "Too many jobs are waiting (limits.queued_jobs); try again later."
             raise RequestError("queue_full", reason, retry_after_s=int(detail))
         case "files" | "bytes":
-            reason = f"The {verdict} of this day (UTC) are used up (limits.day_{verdict})."
+            reason = f"What is left of this day's {verdict} (UTC) is not enough for this job (limits.day_{verdict})."
             raise RequestError("quota_exceeded", reason, retry_after_s=int(detail))
         case "stored":
             reason = (
@@ -250,6 +250,7 @@ def _refuse(verdict: str, detail: str, charged: Sequence[int]) -> None:
             )
             raise RequestError("quota_exceeded", reason, retry_after_s=STORED_RETRY_S)
         case "rate":
-            raise RateLimitedError("Too many new jobs this minute.", int(charged[1]), int(detail))
+            setting = ("initiate_per_minute", "address_initiate_per_minute")[int(charged[4]) - 1]
+            raise RateLimitedError("new jobs", int(charged[1]), int(detail), setting)
         case _:
             return

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
 
 from aiohttp import web
 
 from downloader.config import AccessSettings
 from downloader.errors import RequestError, UnavailableError
-from downloader.web.address import is_loopback, peer_address
+from downloader.web.address import Way, way_of
 from downloader.web.caller import AWAY, CALLER, Caller, read_token
 from downloader.web.calls import job_id
+from downloader.web.limits import charge_denied
 from downloader.web.parts import PARTS, TENANT, Handler
 from downloader.web.route import Budget, Need, Route, route_of
 
@@ -29,6 +29,7 @@ REMEDY = (
 )
 CLOSED = f"This service takes no calls without a key: {SEND_KEY}."
 WRONG_KEY = "The key is unknown, revoked or expired; ask the operator of this service for a new one."
+NO_BEARER = "The Authorization header must be, once: Bearer dl_... (the key as it was printed)."
 NOT_ITS_OWN = "The token is not the one of this job; take subscribeUrl and statusUrl as initiate gave them."
 
 FIGURES = "Figures are for this machine only; give them a port of their own with telemetry.metrics_port."
@@ -41,7 +42,7 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a call pass when its caller may make it, with the tenant it is made for."""
     route = route_of(request)
     if route is not None and route.need is Need.MACHINE:
-        check_open(THIS_MACHINE, peer_address(request), request.host, request.headers, FIGURES)
+        check_open(THIS_MACHINE, way_of(request), FIGURES)
     elif route is not None and route.need is not Need.NOTHING:
         try:
             caller = await _caller(request, route)
@@ -50,6 +51,10 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
                 raise
             request[AWAY] = error
             caller = Caller(NO_TENANT)
+        except RequestError:
+            if route.budget is not Budget.STREAM:
+                await charge_denied(request)
+            raise
         request[CALLER], request[TENANT] = caller, caller.tenant
     return await handler(request)
 
@@ -57,17 +62,35 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _caller(request: web.Request, route: Route) -> Caller:
     """Who calls; RequestError `key_required`, `key_invalid` or `token_invalid` for nobody."""
     parts = request.app[PARTS]
-    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
-    if bearer is not None:
-        key = await parts.keys.verify(bearer[1])
+    shown = _shown_key(request)
+    if shown is not None:
+        key = await parts.keys.verify(shown)
         if key is None:
             raise RequestError("key_invalid", WRONG_KEY)
         return Caller(key.tenant, key.key_id)
     token = request.query.get("token")
     if route.need is Need.READ and token is not None:
         return await _holder(request, token)
-    check_open(parts.settings.access, peer_address(request), request.host, request.headers)
+    check_open(parts.settings.access, way_of(request))
     return Caller(PUBLIC_TENANT)
+
+
+def _shown_key(request: web.Request) -> str | None:
+    """The key that the call shows; None for none. Other schemes are none: a proxy's own login may pass through.
+
+    What was meant as a key and is none must not end in the open tenant's jobs, so it is refused: RequestError
+    `key_invalid`.
+    """
+    given = request.headers.getall("Authorization", [])
+    if not given:
+        return None
+    scheme = given[0].partition(" ")[0].lower()
+    if len(given) == 1 and scheme and scheme != "bearer" and not scheme.startswith("dl_"):
+        return None
+    bearer = _BEARER.fullmatch(given[0])
+    if bearer is None or len(given) > 1:
+        raise RequestError("key_invalid", NO_BEARER)
+    return bearer[1]
 
 
 async def _holder(request: web.Request, token: str) -> Caller:
@@ -79,28 +102,9 @@ async def _holder(request: web.Request, token: str) -> Caller:
     return Caller(await parts.store.tenant_of(wanted) or NO_TENANT, by_token=True)
 
 
-def check_open(
-    settings: AccessSettings, peer: str, host: str, headers: Mapping[str, str], remedy: str = REMEDY
-) -> None:
-    """Let a call without a key pass where the service is open for it; RequestError `key_required` where it is not.
-
-    Loopback means that peer and Host are loopback and no proxy has passed the call on: a proxy on this machine would
-    make the whole world local, and a foreign Host is a web page whose name was bent to this machine (DNS rebinding).
-    """
+def check_open(settings: AccessSettings, way: Way, remedy: str = REMEDY) -> None:
+    """Let a call without a key pass where the service is open for it; RequestError `key_required` where it is not."""
     if settings.open is False:
         raise RequestError("key_required", CLOSED)
-    if settings.open == "loopback" and not (
-        is_loopback(peer) and is_loopback(_hostname(host)) and not _passed_on(headers)
-    ):
+    if settings.open == "loopback" and not way.is_from_here:
         raise RequestError("key_required", remedy)
-
-
-def _hostname(host: str) -> str:
-    """The Host header without its port and the brackets of an IPv6 address."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
-
-
-def _passed_on(headers: Mapping[str, str]) -> bool:
-    return any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in headers)

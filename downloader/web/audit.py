@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from downloader.errors import RequestError
+from downloader.errors import DownloaderError
 from downloader.observing import AUDIT
 from downloader.web.address import caller_address
 from downloader.web.caller import CALLER
@@ -14,23 +14,28 @@ from downloader.web.route import route_of
 
 JOB_ID = web.RequestKey("job_id", str)
 log = structlog.get_logger(AUDIT)
+# The caller has gone before the answer.
+LEFT = "left"
 _TURNED_AWAY = frozenset({"key_required", "key_invalid", "token_invalid"})
 
 
 @web.middleware
 async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Note a call that does something, once it is answered, and one that had no right to be made."""
+    """Note a call that does something, however it ends, and one that had no right to be made."""
     route = route_of(request)
+    action = route.audit if route is not None else ""
+    result = LEFT
     try:
         answer = await handler(request)
-    except RequestError as error:
-        if error.code in _TURNED_AWAY:
-            log.warning("audit.denied", code=error.code, method=request.method, client=caller_address(request))
-        elif route is not None and route.audit:
-            _note(request, route.audit, error.code)
+        result = str(answer.status)
+    except DownloaderError as error:
+        result = error.code
         raise
-    if route is not None and route.audit:
-        _note(request, route.audit, str(answer.status))
+    finally:  # what was begun is done, also for a caller who does not wait for the answer
+        if result in _TURNED_AWAY:
+            log.warning("audit.denied", code=result, method=request.method, client=caller_address(request))
+        elif action:
+            _note(request, action, result)
     return answer
 
 

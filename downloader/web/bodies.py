@@ -118,8 +118,8 @@ def read_wish(raw: Any, settings: Settings, tenant: str) -> Wish:
     """Check the tenant's parsed body and turn it into a wish; InvalidRequest names every fault."""
     if not isinstance(raw, dict):
         raise InvalidRequest((Fault("", "the body must be a JSON object"),))
-    most_files = settings.limits.of(tenant).job_files or settings.jobs.max_files
-    _refuse_too_many(raw, min(most_files, settings.jobs.max_files))
+    own = settings.limits.of(tenant)
+    _refuse_too_many(raw, min(most for most in (own.job_files, own.day_files, settings.jobs.max_files) if most))
     try:
         body = InitiateBody.model_validate(raw)
     except ValidationError as error:

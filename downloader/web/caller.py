@@ -42,6 +42,17 @@ def read_token(secret: bytes, job_id: str) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
+async def may_go_on(request: web.Request) -> bool:
+    """Whether the caller of a long call may still make it: a key may be revoked meanwhile."""
+    key_id = request[CALLER].key_id
+    if key_id is None:
+        return True
+    try:
+        return await request.app[PARTS].keys.holds(key_id)
+    except UnavailableError:  # what cannot be asked has not changed
+        return True
+
+
 async def token_for(request: web.Request, job_id: str) -> str | None:
     """The token for links to a job in an answer to this call; None where its caller needs none."""
     if not request[CALLER].is_known:

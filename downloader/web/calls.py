@@ -99,7 +99,7 @@ async def job_answer(request: web.Request, record: JobRecord, *, with_files: boo
 async def files(request: web.Request) -> web.Response:
     """A page of the job's files, in the order of the request."""
     limit = number(request, "limit", FILES_LIMIT, least=1, most=FILES_LIMIT_MAX)
-    after = number(request, "after", -1, least=0, most=10**9)
+    after = number(request, "after", -1, least=0, most=10**9 - 1)
     record = await record_of(request)
     page = await request.app[PARTS].store.files(record.job_id, after=after + 1, limit=limit)
     link = request.app[LINKS].link(record.snapshot, time.time())

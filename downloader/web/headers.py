@@ -6,12 +6,14 @@ import re
 import uuid
 from collections.abc import Mapping
 
+from multidict import MultiMapping
+
 from downloader.errors import RequestError
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
-_WAIT = re.compile(r'(?i)wait\s*=\s*"?([0-9]{1,9})"?')
+_WAIT = re.compile(r'(?i)wait\s*=\s*"?([0-9]+)"?')
 WAIT_S_MAX = 60
 _KEY_HEADERS = ("Idempotency-Key", "X-Idempotency-Key")
 
@@ -33,12 +35,12 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
 
     Raises RequestError `idempotency_key_invalid`; also when the two spellings of the header disagree.
     """
-    given = {_unquoted(headers[name].strip()) for name in _KEY_HEADERS if name in headers}
+    given = {_unquoted(line.strip()) for name in _KEY_HEADERS for line in _lines(headers, name)}
     if not given:
         return None
     key = given.pop()
     if given:
-        raise RequestError("idempotency_key_invalid", "Idempotency-Key and X-Idempotency-Key differ; send one.")
+        raise RequestError("idempotency_key_invalid", "Idempotency-Key was sent with different values; send one.")
     if not _VISIBLE.fullmatch(key):
         raise RequestError(
             "idempotency_key_invalid", "Idempotency-Key must have 1 to 255 visible ASCII characters, without spaces."
@@ -48,11 +50,18 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
 
 def wait_s(headers: Mapping[str, str]) -> int | None:
     """How long the caller prefers to wait (RFC 7240, section 4.3), WAIT_S_MAX at most; None when nothing is said."""
-    for preference in headers.get("Prefer", "").split(","):
+    for preference in ",".join(_lines(headers, "Prefer")).split(","):
         match = _WAIT.fullmatch(preference.partition(";")[0].strip())
         if match:
-            return min(int(match[1]), WAIT_S_MAX)
+            return min(int(match[1][:9]), WAIT_S_MAX)
     return None
+
+
+def _lines(headers: Mapping[str, str], name: str) -> list[str]:
+    """The values of all lines of a header, which are one list (RFC 9110, section 5.3)."""
+    if isinstance(headers, MultiMapping):
+        return [str(line) for line in headers.getall(name, [])]
+    return [headers[name]] if name in headers else []
 
 
 def _unquoted(value: str) -> str:

@@ -48,11 +48,17 @@ async def take_in(request: web.Request, asked: JobRequest, total_file_ids: int, 
         fingerprint=digest,
         address=address_of(request),
     )
-    enqueued = await to_its_end(request.app[PARTS].store.enqueue(order))
+    enqueued = await to_its_end(_enqueued(request, order))
     log.info("job.accepted", job_id=enqueued.record.job_id, files=len(asked.sources), replayed=enqueued.replayed)
-    request[JOB_ID] = enqueued.record.job_id
     charged(request, enqueued.charge)
     return await _ended(request, enqueued) or await _accepted(request, enqueued)
+
+
+async def _enqueued(request: web.Request, order: Order) -> Enqueued:
+    """Take the job in, and have the audit log know its id even if the caller has left."""
+    enqueued = await request.app[PARTS].store.enqueue(order)
+    request[JOB_ID] = enqueued.record.job_id
+    return enqueued
 
 
 async def _ended(request: web.Request, enqueued: Enqueued) -> web.Response | None:

@@ -1,11 +1,13 @@
 """What each call is charged to: the tenant's budgets, and the address's for callers without a key.
 
-Reading, changing, new jobs and streams have budgets of their own, so that a page that polls never locks itself out of
-cancelling. New jobs are charged where they are taken in, in one step with it, so that a repeat costs nothing.
+Reading, changing, asking for jobs and opening streams have budgets of their own, so that a page that polls never locks
+itself out of cancelling. A new job is charged once more where it is taken in, in one step with it, so that a repeat
+costs no job.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -13,26 +15,57 @@ from aiohttp import web
 
 from downloader.errors import RateLimitedError
 from downloader.state.budgets import Charge, Counter
-from downloader.web.address import caller_address, counted_as
+from downloader.web.address import caller_address, counted_as, is_loopback, way_of
 from downloader.web.caller import CALLER
 from downloader.web.lasting import to_its_end
 from downloader.web.parts import PARTS, TENANT, Handler
 from downloader.web.route import Budget, route_of
 
 CHARGE = web.RequestKey("charge", Charge)
+# The setting that bounds each kind of calls of a tenant, in `[limits]`.
+SETTINGS: Mapping[Budget, str] = {
+    Budget.READ: "reads_per_minute",
+    Budget.CHANGE: "changes_per_minute",
+    Budget.INITIATE: "posts_per_minute",
+    Budget.STREAM: "opens_per_minute",
+}
+OF_ADDRESS = "address_calls_per_minute"
 
 
 @web.middleware
 async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Charge a call that reads or changes; RateLimitedError when its budget is used up."""
+    """Charge a call to its budget; RateLimitedError when that is used up. Streams say so themselves."""
     route = route_of(request)
-    if route is not None and route.budget in (Budget.READ, Budget.CHANGE):
-        charge = await request.app[PARTS].budgets.charge(_counters(request, route.budget))
-        if charge is not None and not charge.allowed:
-            reason = f"Too many calls this minute: at most {charge.limit} (limits.{route.budget}s_per_minute)."
-            raise RateLimitedError(reason, charge.limit, charge.reset_s)
-        charged(request, charge)
+    if route is not None and route.budget not in (Budget.NONE, Budget.STREAM):
+        await charge_call(request, route.budget)
     return await handler(request)
+
+
+async def charge_call(request: web.Request, budget: Budget) -> None:
+    """Charge the call, and have its answer tell what is left; RateLimitedError when nothing is."""
+    setting = SETTINGS[budget]
+    of_tenant = request.app[PARTS].settings.limits.of(request[TENANT])
+    most = _share(request, getattr(of_tenant, setting))
+    counters = [Counter(f"{budget}:{request[TENANT]}", most, setting)]
+    counters += _of_address(request, budget, address_of(request))
+    charged(request, await _charge(request, counters))
+
+
+async def charge_denied(request: web.Request) -> None:
+    """Charge a call without right to its address; RateLimitedError where there are too many of them."""
+    await _charge(request, _of_address(request, "denied", _counted(request)))
+
+
+def _of_address(request: web.Request, what: str, address: str) -> list[Counter]:
+    most = request.app[PARTS].settings.limits.address_calls_per_minute
+    return [Counter(f"{what}:@{address}", most, OF_ADDRESS)] if address and most else []
+
+
+async def _charge(request: web.Request, counters: list[Counter]) -> Charge | None:
+    charge = await request.app[PARTS].budgets.charge(counters)
+    if charge is not None and not charge.allowed:
+        raise RateLimitedError("calls", charge.limit, charge.reset_s, counters[charge.counter].setting)
+    return charge
 
 
 def charged(request: web.Request, charge: Charge | None) -> None:
@@ -51,33 +84,31 @@ def rate_headers(charge: Charge) -> Mapping[str, str]:
 
 
 def address_of(request: web.Request) -> str:
-    """What the caller's address is counted by, "" for callers with a key and for this machine."""
-    return "" if request[CALLER].key_id is not None else counted_as(caller_address(request))
+    """What the caller's address is counted by, "" for callers with a key and for this machine itself."""
+    return "" if request[CALLER].key_id is not None else _counted(request)
 
 
-def _counters(request: web.Request, budget: Budget) -> list[Counter]:
-    of_tenant = request.app[PARTS].settings.limits.of(request[TENANT])
-    is_read = budget is Budget.READ
-    counters = [
-        Counter(f"{budget}:{request[TENANT]}", of_tenant.reads_per_minute if is_read else of_tenant.changes_per_minute)
-    ]
-    address = address_of(request)
-    if address and of_tenant.address_reads_per_minute:
-        counters.append(Counter(f"{budget}:@{address}", of_tenant.address_reads_per_minute))
-    return counters
+def _share(request: web.Request, most: int) -> int:
+    """Three quarters for who holds a job's token: whoever was given one link must not lock its tenant out."""
+    return max(1, most * 3 // 4) if request[CALLER].by_token else most
+
+
+def _counted(request: web.Request) -> str:
+    """A proxy on this machine that is not trusted is counted as one caller: who is behind it cannot be told."""
+    address = caller_address(request)
+    return "" if is_loopback(address) and not way_of(request).is_passed_on else counted_as(address)
 
 
 @asynccontextmanager
 async def stream_place(request: web.Request) -> AsyncIterator[bool]:
     """Take a stream's place for as long as the block runs; False when the tenant or the address has no more."""
     budgets, of_tenant = request.app[PARTS].budgets, request.app[PARTS].settings.limits.of(request[TENANT])
-    counters = [Counter(request[TENANT], of_tenant.streams)]
+    counters = [Counter(request[TENANT], _share(request, of_tenant.streams), "streams")]
     address = address_of(request)
     if address and of_tenant.address_streams:
-        counters.append(Counter(f"@{address}", of_tenant.address_streams))
-    place = await budgets.take_place(counters)
-    try:
-        yield place is not None
+        counters.append(Counter(f"@{address}", of_tenant.address_streams, "address_streams"))
+    place = secrets.token_hex(8)
+    try:  # a client that leaves at once must not leave a place behind that nobody knows to be taken
+        yield await to_its_end(budgets.take_place(place, counters))
     finally:
-        if place is not None:
-            await to_its_end(budgets.give_back(place, counters))
+        await to_its_end(budgets.give_back(place, counters))

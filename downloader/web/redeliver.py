@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from downloader.web.calls import record_of, status
+from downloader.web.calls import job_answer, record_of
 from downloader.web.lasting import to_its_end
 from downloader.web.parts import PARTS
 
@@ -17,6 +17,6 @@ async def redeliver(request: web.Request) -> web.Response:
     """
     record = await record_of(request)
     await to_its_end(request.app[PARTS].store.callbacks.again(record.job_id))
-    answer = await status(request)
+    answer = await job_answer(request, await record_of(request), with_files=True)
     answer.set_status(202)
     return answer

@@ -212,9 +212,7 @@ def _processing_ms(record: JobRecord) -> int | None:
     return max(0, until - record.started_ms)
 
 
-def files_page(
-    record: JobRecord, files: Sequence[FileResult], token: str | None = None, *, is_there: bool
-) -> bytes:
+def files_page(record: JobRecord, files: Sequence[FileResult], token: str | None = None, *, is_there: bool) -> bytes:
     """A page of files; `next` is what to give as `after` for the page behind it, null at the end.
 
     `is_there`: the archive has not expired, and neither have the files kept with it.

@@ -12,15 +12,16 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
-from downloader.errors import RequestError, UnavailableError
+from downloader.errors import RateLimitedError, RequestError, UnavailableError
 from downloader.state.feed import Feed, Signal
 from downloader.web import frames
-from downloader.web.caller import AWAY
+from downloader.web.caller import AWAY, may_go_on
 from downloader.web.calls import job_id, not_found
 from downloader.web.frames import Frames
-from downloader.web.limits import stream_place
+from downloader.web.limits import charge_call, stream_place
 from downloader.web.outlet import Outlet, StalledError
 from downloader.web.parts import PARTS, TENANT
+from downloader.web.route import Budget
 from downloader.web.stream import Stream, up_to_date
 
 FRAMES = web.AppKey("frames", Frames)
@@ -34,12 +35,13 @@ async def subscribe(request: web.Request) -> web.StreamResponse:
     if AWAY in request:
         return await _interrupted(outlet, request[AWAY].message)
     try:
+        await charge_call(request, Budget.STREAM)
         async with stream_place(request) as free:
             if not free:
                 request.app[PARTS].observer.meter.refused("too_many_streams")
                 return await _only(outlet, frames.busy("too many streams are open"))
             return await _follow(request, outlet)
-    except UnavailableError as error:
+    except (UnavailableError, RateLimitedError) as error:
         return await _interrupted(outlet, error.message)
     except (StalledError, ConnectionResetError):
         return outlet.response
@@ -62,7 +64,7 @@ async def _follow(request: web.Request, outlet: Outlet) -> web.StreamResponse:
         if last_id and up_to_date(history.record, last_id):
             return web.Response(status=204)
         await outlet.start()
-        stream = Stream(outlet, request.app[FRAMES], parts, tenant, wanted)
+        stream = Stream(outlet, request.app[FRAMES], parts, tenant, wanted, lambda: may_go_on(request))
         if not await stream.begin(history, last_id):
             await stream.follow(live)
     return outlet.response

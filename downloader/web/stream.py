@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from downloader.events import FilesEvent, JobEvent, StateEvent, event_order
@@ -49,13 +50,17 @@ class Batch:
 
 @dataclass(slots=True)
 class Stream:
-    """The state of one open stream: `last_id` is the id of the last event that was sent or waits to be."""
+    """The state of one open stream: `last_id` is the id of the last event that was sent or waits to be.
+
+    `is_allowed` is asked at each heartbeat whether its caller may still listen.
+    """
 
     outlet: Outlet
     frames: frames.Frames
     parts: WebParts
     tenant: str
     job_id: str
+    is_allowed: Callable[[], Awaitable[bool]]
     last_id: str = ""
     _batch: Batch = field(default_factory=Batch)
     _flushed_at: float = float("-inf")
@@ -107,6 +112,8 @@ class Stream:
         """Do what an item asks for; True when the job has ended and the client knows it."""
         match item:
             case Signal.HEARTBEAT:
+                if not await self.is_allowed():
+                    return True
                 await self.outlet.write(frames.HEARTBEAT)
             case Signal.LAGGED:
                 await self._flush()

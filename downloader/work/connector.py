@@ -7,6 +7,7 @@ eyeballs (RFC 8305), so a dead IPv6 path costs a quarter of a second.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.tracing import Trace
 
 from downloader.config import SourcesSettings
@@ -26,6 +29,8 @@ from downloader.work.guard import Guard
 # 32 KiB for each header field and 512 of them: beyond, the answer is refused as `header_too_large`.
 HEADER_BYTES = 32 * 1024
 HEADERS_MAX = 512
+INTERIM_MAX = 20
+SWITCHING_PROTOCOLS = 101
 READ_BYTES = 256 * 1024
 KEEP_ALIVE_S = 15
 
@@ -82,8 +87,38 @@ def _result(host: str, info: tuple[Any, ...]) -> ResolveResult:
     )
 
 
+class BoundedProtocol(ResponseHandler):
+    """aiohttp's side of a connection that takes only so many interim answers (RFC 9110, section 15.2) to one request.
+
+    aiohttp itself passes over them without end and without letting anything else run.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._interim = 0
+
+    def set_response_params(self, **parameters: Any) -> None:
+        """A request begins."""
+        self._interim = 0
+        super().set_response_params(**parameters)
+
+    async def read(self) -> Any:
+        """The next head; BadHttpMessage when it is one interim answer too many."""
+        message, payload = await super().read()
+        if message.code // 100 == 1 and message.code != SWITCHING_PROTOCOLS:
+            self._interim += 1
+            if self._interim > INTERIM_MAX:
+                raise BadHttpMessage("too many interim answers")
+        return message, payload
+
+
 class GuardedConnector(aiohttp.TCPConnector):
     """A TCP connector that tells the request's dial when its connection is there."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        factory: Callable[..., ResponseHandler] = BoundedProtocol
+        self._factory = functools.partial(factory, loop=self._loop)
 
     async def connect(
         self,

@@ -109,6 +109,14 @@ class TrustedHosts:
         return source.url == self._template.replace(_PLACE, quote(str(source.file_id), safe=""))
 
 
+def examine_hosts(settings: SourcesSettings) -> None:
+    """Look whether each table can be used, without opening anything; StartError with the first that cannot."""
+    _template_origin(settings.url_template)
+    for host in settings.hosts:
+        _headers(host)
+        _context(host)
+
+
 def _template_origin(template: str) -> tuple[str, str, int] | None:
     """Where the template's URLs lead; None when there is none, or when the id decides about that."""
     authority = template.partition("//")[2].partition("/")[0]

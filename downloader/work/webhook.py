@@ -25,6 +25,8 @@ from downloader.work.postman import Answered, Postman
 AT_ONCE = 32
 # So that one slow receiver takes only a part of them, and gets no flood when it comes back.
 AT_ONCE_PER_RECEIVER = 2
+# One tenant's slow receivers, however many, leave a quarter to others, as its jobs do.
+AT_ONCE_PER_TENANT = AT_ONCE * 3 // 4
 LOOK_S = 1.0
 REDIS_PAUSE_S = 0.5
 # Longer than any try takes, by the time to write down what came of it: 30 s.
@@ -43,7 +45,7 @@ class Mailbox(Protocol):
     """Where callbacks wait; `state/hooks.py` has it in Redis. Its calls raise UnavailableError while that is away."""
 
     async def take(self, busy: Iterable[str]) -> DueCallback | float | None:
-        """The next that is due for no `busy` receiver; else seconds until one is, None when there is none."""
+        """The next that is due for no `busy` receiver or sender; else seconds until one is, None when there is none."""
         ...
 
     async def told(self, due: DueCallback, attempt: Attempt, state: CallbackState, pause_s: float) -> bool:
@@ -105,6 +107,7 @@ class Deliverer:
         self._status_url = status_url
         self._on_delivery = on_delivery
         self._flying: Counter[str] = Counter()
+        self._of_tenant: Counter[str] = Counter()
         self._stirred = asyncio.Event()
 
     def stir(self) -> None:
@@ -119,6 +122,7 @@ class Deliverer:
                 found = await self._next()
                 if isinstance(found, DueCallback):
                     self._flying[found.receiver] += 1
+                    self._of_tenant[found.sender] += 1
                     group.create_task(self._deliver(found))
                 else:
                     await self._wait(found)
@@ -128,6 +132,7 @@ class Deliverer:
         if self._flying.total() >= AT_ONCE:
             return LOOK_S
         busy = [receiver for receiver, count in self._flying.items() if count >= AT_ONCE_PER_RECEIVER]
+        busy += [sender for sender, count in self._of_tenant.items() if count >= AT_ONCE_PER_TENANT]
         try:
             found = await self._mailbox.take(busy)
         except UnavailableError as error:
@@ -149,7 +154,9 @@ class Deliverer:
             await self._tell(due, answered.attempt, follows)
         finally:
             self._flying[due.receiver] -= 1
+            self._of_tenant[due.sender] -= 1
             self._flying += Counter()  # drops the zero
+            self._of_tenant += Counter()
             self.stir()
 
     async def _try(self, due: DueCallback) -> Answered:

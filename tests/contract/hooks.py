@@ -12,7 +12,8 @@ import schemathesis
 from hypothesis import strategies
 from schemathesis.hooks import HookContext
 
-ORIGIN = "CONTRACT_ORIGIN"
+from tests.contract import ORIGIN
+
 _PAIRS = (("fileIds", "sourceUrls"), ("file_ids", "source_urls"))
 
 _base = os.environ.get(ORIGIN, "http://127.0.0.1:9")

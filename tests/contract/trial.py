@@ -16,7 +16,7 @@ from typing import Any
 
 from downloader.config import Settings
 from downloader.service import running
-from tests.contract.hooks import ORIGIN
+from tests.contract import ORIGIN
 from tests.files import serving
 from tests.servers import S3, Redis
 from tests.tenants import make_key
@@ -51,8 +51,8 @@ class Verdict:
 
 
 @asynccontextmanager
-async def target(redis: Redis, s3: S3, *, with_keys: bool) -> AsyncIterator[Target]:
-    """A service whose limits are wide, so that what is judged is nearly never a 429."""
+async def target(redis: Redis, s3: S3, *, with_keys: bool = False, a_minute: int = MANY) -> AsyncIterator[Target]:
+    """A service that takes so many calls of each kind a minute; by default so many that hardly any answer is a 429."""
     name = f"c{secrets.token_hex(6)}"
     sections: dict[str, Any] = {
         "server": {"port": 0, "drain_s": 0},
@@ -61,9 +61,9 @@ async def target(redis: Redis, s3: S3, *, with_keys: bool) -> AsyncIterator[Targ
         "sources": {"allow_networks": ["127.0.0.0/8", "::1/128"], "attempts": 1, "connect_timeout_s": 2},
         "jobs": {"max_files": 20, "attempts": 1},
         "limits": {
-            "initiate_per_minute": MANY,
-            "reads_per_minute": MANY,
-            "changes_per_minute": MANY,
+            "initiate_per_minute": a_minute,
+            "reads_per_minute": a_minute,
+            "changes_per_minute": a_minute,
         },
         "webhook": {"secret": "whsec_Y29udHJhY3QtdHJpYWwtc2VjcmV0LW9mLTI0LWJ5dGVz", "attempts": 1},
         "access": {"open": False if with_keys else "loopback"},

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- (prefix, then counter and limit, any number of times) -> {1 or 0, limit, left, seconds to the reset}, see `charge`
+-- (prefix, then counter and limit, any number of times) -> what `charge` gives
 local counters = {}
 for i = 2, #ARGV, 2 do counters[#counters + 1] = {ARGV[i], tonumber(ARGV[i + 1])} end
 return charge(counters)

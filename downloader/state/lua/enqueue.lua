@@ -41,9 +41,12 @@ redis.call('HSET', jk, 'v', 1, 'state', 'queued', 'tenant', tenant, 'total', ARG
 redis.call('SET', P .. 'req:' .. job, ARGV[9])
 if ARGV[21] ~= '' then redis.call('HSET', jk, 'hook', 'pending', 'hookto', ARGV[21]) end
 for i = 22, #ARGV do redis.call('HSET', P .. 'files:' .. job, 's' .. (i - 22), ARGV[i]) end
-redis.call('ZREMRANGEBYSCORE', P .. 'jobs:' .. tenant, '-inf', NOW - tonumber(ARGV[15]) * 2)
-redis.call('ZADD', P .. 'jobs:' .. tenant, NOW, job)
-redis.call('PEXPIRE', P .. 'jobs:' .. tenant, tonumber(ARGV[15]) * 2)
+local list = P .. 'jobs:' .. tenant
+for _, oldest in ipairs(redis.call('ZRANGE', list, 0, 19)) do  -- more than come in, so the list does not grow
+  if redis.call('EXISTS', job_key(oldest)) == 0 then redis.call('ZREM', list, oldest) end
+end
+redis.call('ZADD', list, NOW, job)
+keep_list(tenant, tonumber(ARGV[15]))
 if idem ~= '' then
   redis.call('DEL', ik)
   redis.call('HSET', ik, 'job', job, 'fp', fingerprint)

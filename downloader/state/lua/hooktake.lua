@@ -1,4 +1,4 @@
--- (prefix, process, nonce, lease ms, receivers that the process has enough of...)
+-- (prefix, process, nonce, lease ms, receivers and senders that the process has enough of...)
 -- -> {'job', job, request or '', field, value, ...} or {'none', ms until one is due or ''}
 -- The nonce becomes the delivery's token: whoever has another one has lost it.
 local process, nonce, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -11,6 +11,7 @@ end
 local mine = redis.call('HMGET', P .. 'hooktake:' .. process, 'nonce', 'job')
 if mine[1] == nonce and redis.call('HGET', job_key(mine[2]), 'hooktoken') == nonce then return answer(mine[2]) end
 
+local SENDER = 16  -- a receiver's name begins with its tenant's
 local busy = {}
 for i = 5, #ARGV do busy[ARGV[i]] = true end
 
@@ -23,7 +24,7 @@ local function next_of(receiver)
 end
 
 for _, receiver in ipairs(redis.call('ZRANGEBYSCORE', P .. 'hooks', '-inf', NOW, 'LIMIT', 0, 1000)) do
-  local job = not busy[receiver] and next_of(receiver)
+  local job = not busy[receiver] and not busy[string.sub(receiver, 1, SENDER)] and next_of(receiver)
   if job then
     redis.call('HSET', job_key(job), 'hooktoken', nonce)
     hook_due(job, NOW + lease)

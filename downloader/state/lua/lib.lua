@@ -126,12 +126,16 @@ local function hook_plan(job, due)
   hook_due(job, due)
 end
 
+-- The list of a tenant's jobs outlives them, those that wait or are worked on for days included.
+local function keep_list(tenant, record_ms) redis.call('PEXPIRE', P .. 'jobs:' .. tenant, 2 * record_ms + 7 * DAY_MS) end
+
 -- A terminal job: everything that outlives it gets its time to live, and its callback is due.
 local function retire(job, record_ms, request_ms)
   redis.call('PEXPIRE', job_key(job), record_ms)
   redis.call('PEXPIRE', P .. 'files:' .. job, record_ms)
   redis.call('PEXPIRE', P .. 'ev:' .. job, record_ms)
   redis.call('PEXPIRE', P .. 'req:' .. job, request_ms)
+  keep_list(redis.call('HGET', job_key(job), 'tenant'), record_ms)
   hook_plan(job, NOW)
 end
 
@@ -142,23 +146,23 @@ local function owned(job, token)
 end
 
 -- Charge one call to each counter {name, limit} of this minute, or to none of them when one is spent.
--- -> {1 when charged, limit, left, seconds to the reset} of the tightest one, {} when there is none
+-- -> {1 when charged, limit, left, seconds to the reset, number} of the tightest one, {} when there is none
 local function charge(counters)
   local minute = math.floor(NOW / MINUTE_MS)
   local reset = math.ceil(((minute + 1) * MINUTE_MS - NOW) / 1000)
-  local limit, left
-  for _, counter in ipairs(counters) do
+  local limit, left, tightest
+  for i, counter in ipairs(counters) do
     local rest = counter[2] - tonumber(redis.call('GET', P .. 'rate:' .. counter[1] .. ':' .. minute) or 0)
-    if not left or rest < left then limit, left = counter[2], rest end
+    if not left or rest < left then limit, left, tightest = counter[2], rest, i end
   end
   if not left then return {} end
-  if left <= 0 then return {0, limit, 0, reset} end
+  if left <= 0 then return {0, limit, 0, reset, tightest} end
   for _, counter in ipairs(counters) do
     local key = P .. 'rate:' .. counter[1] .. ':' .. minute
     redis.call('INCR', key)
     redis.call('PEXPIRE', key, 2 * MINUTE_MS)
   end
-  return {1, limit, left - 1, reset}
+  return {1, limit, left - 1, reset, tightest}
 end
 
 -- What a tenant has used of `kind` on this day (UTC).

@@ -73,7 +73,7 @@ def _section(method: str, path: str, operation: Schema, base: str, schemas: Sche
             f'<h3 id="{name}">{markup.escaped(operation["summary"])}</h3>',
             f'<p><span class="method">{method}</span><code>{markup.escaped(path)}</code></p>',
             markup.prose(operation["description"]),
-            f"<p><small>{_who(operation['security'])}</small></p>",
+            f"<p><small>{_who(operation)}</small></p>",
             markup.code(curl(method, path, operation, base)),
             _parameters(operation.get("parameters", [])),
             _body(operation.get("requestBody"), schemas),
@@ -85,9 +85,10 @@ def _section(method: str, path: str, operation: Schema, base: str, schemas: Sche
     )
 
 
-def _who(security: list[Schema]) -> str:
+def _who(operation: Schema) -> str:
+    security: list[Schema] = operation["security"]
     if not security:
-        return "Anybody may call."
+        return "Anybody may call." if "401" not in operation["responses"] else "Takes calls from its own machine only."
     words = {"key": "a key", "token": "the job's read token"}
     ways = [words.get("".join(way), "nothing, where the service is open") for way in security]
     return f"Takes {' or '.join(ways)}."
@@ -123,7 +124,7 @@ def _table(parameters: list[Schema]) -> str:
         (
             f"<code>{markup.escaped(parameter['name'])}</code><br><small>{parameter['in']}</small>",
             types.type_of(parameter["schema"]),
-            markup.inline(parameter["description"]),
+            types.said(parameter["schema"] | {"description": parameter["description"]}),
         )
         for parameter in parameters
     ]
@@ -136,7 +137,10 @@ def _body(body: Schema | None, schemas: Schema) -> str:
     content = body["content"]["application/json"]
     forms = [types.name_of(form) for form in schemas[types.name_of(content["schema"])]["oneOf"]]
     fields = "\n".join(
-        markup.details(f"`{form}`: {schemas[form]['description']}", types.fields(schemas[form])) for form in forms
+        markup.details(
+            f"`{form}`: {schemas[form]['description']}", types.fields(schemas[form]), is_open=form == forms[0]
+        )
+        for form in forms
     )
     examples = "\n".join(
         markup.details(f"Example: {example['summary']}", markup.code(markup.indented(example["value"])))

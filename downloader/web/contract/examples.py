@@ -8,7 +8,7 @@ from typing import Any
 JOB_ID = "6f9619ff-8b86-4d11-b42d-00c04fc964ff"
 EVENT_ID = "1769860801250-0"
 _REQUEST_ID = "2f1c0b7d9a5e4c7fb0a2f6c1d3e4a5b6"
-_LINK = f"https://s3.example.com/downloads/public/{JOB_ID}/1-9f2c.zip?X-Amz-Signature=..."
+_LINK = f"https://s3.example.com/downloads/{JOB_ID}/1-9f2c41d07b3ae855.zip?X-Amz-Signature=..."
 
 # By name: what the call says, and its body. Each is accepted by the service as it stands.
 REQUESTS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -89,7 +89,7 @@ _DONE = {
 _MISSING = _DONE | {
     "index": 1,
     "fileId": 1,
-    "name": "rfc9457.txt",
+    "name": None,
     "originalUrl": "https://www.rfc-editor.org/rfc/rfc9457.txt",
     "status": "failed",
     "size": None,
@@ -98,7 +98,7 @@ _MISSING = _DONE | {
     "crc32": None,
     "lengthVerified": None,
     "metadata": None,
-    "error": {"code": "http_status:404", "message": "the source answered 404"},
+    "error": {"code": "http_status:404", "message": "the source answered with status 404"},
 }
 _FIGURES = {
     "jobId": JOB_ID,
@@ -114,7 +114,7 @@ _FIGURES = {
 _UNLISTED = _FIGURES | {
     "currentFile": None,
     "queuePosition": None,
-    "archive": {"name": "standards.zip", "size": 143212, "entries": 2, "etag": '"1d2b3c-1"'},
+    "archive": {"name": "standards.zip", "size": 143212, "entries": 2, "etag": "3907e5309fd977860901e46eb0a1c529"},
     "downloadUrl": _LINK,
     "expiresAt": "2026-01-31T13:00:00.000Z",
     "archiveExpiresAt": "2026-02-01T12:00:02.500Z",
@@ -144,10 +144,10 @@ data: {{"jobId":"{JOB_ID}","status":"processing","progress":49,"filesCompleted":
 
 event: files
 id: 1769860801100-0
-data: {{"jobId":"{JOB_ID}","files":[{{"index":1,"fileId":1,"name":"rfc9457.txt","originalUrl":\
+data: {{"jobId":"{JOB_ID}","files":[{{"index":1,"fileId":1,"name":null,"originalUrl":\
 "https://www.rfc-editor.org/rfc/rfc9457.txt","status":"failed","size":null,"contentType":null,"sha256":null,\
 "crc32":null,"lengthVerified":null,"metadata":null,"error":{{"code":"http_status:404","message":\
-"the source answered 404"}}}}]}}
+"the source answered with status 404"}}}}]}}
 
 event: complete
 id: {EVENT_ID}

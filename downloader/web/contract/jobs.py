@@ -209,7 +209,7 @@ REDELIVER = Operation(
     "before, so a receiver that took it may drop it.",
     (Answer(202, "The job; `callback` tells how its delivery stands.", (_JOB,), _JOB_HEADERS),),
     (JOB_ID,),
-    problems=("invalid_request", "job_not_found", "job_not_finished", "no_callback", "request_expired"),
+    problems=("job_not_found", "job_not_finished", "no_callback", "request_expired"),
 )
 DELETE = Operation(
     "deleteJob",

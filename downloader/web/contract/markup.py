@@ -74,6 +74,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
 
 
-def details(summary: str, body: str) -> str:
+def details(summary: str, body: str, *, is_open: bool = False) -> str:
     """Something to open; `body` is HTML."""
-    return f"<details><summary>{inline(summary)}</summary>\n{body}\n</details>"
+    mark = " open" if is_open else ""
+    return f"<details{mark}><summary>{inline(summary)}</summary>\n{body}\n</details>"

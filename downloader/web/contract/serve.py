@@ -20,6 +20,8 @@ from downloader.web.render import encoded
 from downloader.web.route import Route
 from downloader.web.shapes import CodeObject
 
+# Where the service's address comes into the page, which is made once for all.
+_HERE = "%here%"
 FRESH = "no-cache"  # kept, but asked for again with its ETag: a new version of the service is seen at once
 
 
@@ -40,6 +42,14 @@ class Contract:
         """The document as JSON."""
         return encoded(self.document)
 
+    @cached_property
+    def _page(self) -> str:
+        return docs.page(self.document, _HERE)
+
+    def page(self, base: str) -> str:
+        """The document as a page whose calls reach the service at `base`."""
+        return self._page.replace(_HERE, markup.escaped(base))
+
     def readable(self) -> str:
         """The document as JSON for people and version control."""
         return markup.indented(self.document) + "\n"
@@ -55,8 +65,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """The documentation as a page; 304 when the caller has it."""
-    text = docs.page(request.app[CONTRACT].document, base_url(request))
-    return _kept(request, text.encode(), "text/html")
+    return _kept(request, request.app[CONTRACT].page(base_url(request)).encode(), "text/html")
 
 
 def _kept(request: web.Request, body: bytes, content_type: str) -> web.Response:

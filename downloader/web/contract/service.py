@@ -41,8 +41,8 @@ METRICS = Operation(
     "metrics",
     "Service",
     "Figures for Prometheus",
-    "The figures of this process as Prometheus text or OpenMetrics, whichever is preferred. 404 where they are "
-    "switched off or have a port of their own.",
+    "The figures of this process as Prometheus text or OpenMetrics, whichever is preferred; for calls from its own "
+    "machine only. 404 where they are switched off or have a port of their own (telemetry.metrics_port).",
     (
         Answer(
             200,

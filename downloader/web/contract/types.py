@@ -61,11 +61,12 @@ def fields(schema: Schema) -> str:
     rows = []
     for name, inner in schema.get("properties", {}).items():
         mark = "" if name in required else "<br><small>optional</small>"
-        rows.append((f"<code>{markup.escaped(name)}</code>{mark}", type_of(inner), _said(inner)))
+        rows.append((f"<code>{markup.escaped(name)}</code>{mark}", type_of(inner), said(inner)))
     return markup.table(("Field", "Type", "Meaning"), rows)
 
 
-def _said(schema: Schema) -> str:
+def said(schema: Schema) -> str:
+    """What a schema says of itself, with its default, as HTML."""
     text = markup.inline(schema.get("description") or _inner_description(schema))
     default = schema.get("default")
     if default is None or isinstance(default, dict):
