@@ -28,7 +28,8 @@ The map of the house, in the order a request meets its rooms. An import goes onl
     s3url.py        `s3://bucket/key`
     wire.py         the JSON form of a file
 
-    web/            a request comes in: `app.py` lists the routes, `initiate.py` takes a job, `stream.py` tells of it
+    web/            a request comes in: `routes.py` lists the calls and `contract/` tells of them, `access.py` knows the
+                    callers, `initiate.py` takes a job, `stream.py` tells of it
     state/          it is remembered in Redis: `store.py` for the web, `queue.py` for workers, `feed.py` for streams
     work/           it is worked on: `worker.py` owns attempts, `pipeline.py` makes the archive of one job out of
                     `fetch.py`, `inspection.py`, `cache.py`, `archive.py` and `storage.py`

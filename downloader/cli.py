@@ -148,6 +148,7 @@ commands.add_to(app)
 async def _serve(effective: Settings, stop: lifetime.Stop) -> int:
     from downloader.service import running  # only here: `config` and `--help` answer without loading the whole house
 
+    lifetime.raise_open_files()
     async with running(effective) as service:
         # Flushed by echo: who starts the service through a pipe waits for this line.
         typer.echo(f"downloader {__version__} listening on {service.url}")

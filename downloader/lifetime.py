@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 EXIT_FAILED = 1
 EXIT_NOT_STARTED = 2
 EXIT_INTERRUPTED = 130
+OPEN_FILES_MOST = 65_536
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -110,6 +111,21 @@ def _unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     tell = log.debug if isinstance(error, ConnectionError) else log.error
     tell("loop.unheard", reason=context.get("message"), exc_info=error)
+
+
+def raise_open_files() -> None:
+    """Take as many open files as the system lets this process have: each stream and each source needs one.
+
+    Many systems begin with 1,024 for the sake of old programs that count in a fixed array; ours do not.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MOST if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _start_errors(error: BaseException) -> list[StartError]:

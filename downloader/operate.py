@@ -83,9 +83,9 @@ async def new_key(settings: Settings, say: Say, tell: Say, tenant: str, name: st
         raise StartError(f"--expires-days must be more than 0 and at most {DAYS_MAX}")
     async with _memory(settings, tell, makes=True) as memory:
         key, text = await Keys(memory.client, memory.scripts).make(tenant, name, days and days * DAY_S)
-    _note("key_made", tenant=tenant, key_id=key.key_id)
-    tell(f"Key {key.key_id} of tenant {tenant}, {_until(key)}. It is shown this once; keep it secret.")
     say(text)
+    tell(f"Key {key.key_id} of tenant {tenant}, {_until(key)}. It is shown this once; keep it secret.")
+    _note("key_made", tenant=tenant, key_id=key.key_id)
     return 0
 
 
@@ -154,7 +154,15 @@ def _require_plain(option: str, text: str, most: int) -> None:
 def _note(action: str, **what: str) -> None:
     """Have the audit log know what was done here, and by whom on this machine."""
     event = f"audit.{action}"
-    log.info(event, user=getpass.getuser(), **what)
+    log.info(event, user=_user(), **what)
+
+
+def _user() -> str:
+    """Who runs this; in a container often a number without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def _until(key: ApiKey) -> str:

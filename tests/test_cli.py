@@ -287,6 +287,7 @@ raise SystemExit(run(work))
     assert "KeyError" in end.out + end.err
 
 
+@pytest.mark.slow
 async def test_demo_shows_the_whole_job(tmp_path: Path) -> None:
     """`demo --exit` does one job of a dozen files on real parts, checks the archive and leaves nothing behind."""
     end = await run("demo", "--exit", cwd=tmp_path, TMPDIR=str(tmp_path), NO_COLOR="1")

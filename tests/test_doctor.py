@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis as RedisClient
 
 from downloader.work.storage import Storage
@@ -71,6 +72,7 @@ async def test_a_sound_set_up_passes_beside_a_running_service(
         assert all([0 < await redis.ttl(key) <= 60 for key in left])
 
 
+@pytest.mark.slow
 async def test_each_thing_that_is_broken_is_named(settings: dict[str, Any], tmp_path: Path, origin: Origin) -> None:
     """Wrong keys, a dead Redis, a link that leads elsewhere, a bucket that is not there: status 1, and which one."""
     (nobody,) = free_ports(1)
@@ -92,6 +94,7 @@ async def test_each_thing_that_is_broken_is_named(settings: dict[str, Any], tmp_
     assert wrong_link.level("storage delete") == "ok"
 
 
+@pytest.mark.slow
 async def test_a_redis_that_forgets_is_told(settings: dict[str, Any], tmp_path: Path) -> None:
     """Without its append-only file Redis is a worry; where durable acknowledgements were promised, it is a failure."""
     with start_valkey("--appendonly", "no", "--maxmemory-policy", "allkeys-lru") as forgetful:

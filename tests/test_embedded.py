@@ -158,6 +158,7 @@ async def test_servers_of_ones_own_start_nothing(folder: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 async def test_everything_survives_a_restart(folder: Path) -> None:
     """Data, ports and keys are the same after a clean stop and a new start, so links stay valid."""
     async with embedded(_settings(folder)) as first:
@@ -207,6 +208,7 @@ def _listening(pid: int) -> Iterator[tuple[str, int]]:
                 yield socket.inet_ntoa(bytes.fromhex(host)[::-1]) if table == "tcp" else host, int(port, 16)
 
 
+@pytest.mark.slow
 async def test_a_killed_service_takes_its_servers_with_it(folder: Path) -> None:
     """After kill -9 a new start on the folder waits for the dying servers, then has all data; nothing is left."""
     with _held_by_another(_settings(folder)) as (process, theirs):

@@ -265,11 +265,11 @@ async def test_strange_requests_are_answered_well(valkey: Redis, s3: S3) -> None
 
 
 @pytest.mark.slow
-def test_five_thousand_strange_requests() -> None:
-    """The same for 5,000, and whoever waits for an answer gets one, or is left."""
-    figures = try_http(5000)
+def test_many_more_strange_requests() -> None:
+    """The same for 1,500, and whoever waits for an answer gets one, or is left."""
+    figures = try_http(1500)
     assert figures.faults == []
-    assert figures.statuses[408] > 50
+    assert figures.statuses[408] > 10
 
 
 def test_the_judge_of_answers_sees_faults() -> None:

@@ -87,6 +87,7 @@ async def test_the_commands_exist(words: list[str]) -> None:
     assert [word for word in rest if word.startswith("-") and word not in said] == []
 
 
+@pytest.mark.slow
 async def test_an_operators_commands(tmp_path: Path) -> None:
     """Keys, the doctor and maintenance do what the README says, one after the other, in an empty folder."""
     wanted = [words for words in commands() if {"keys", "doctor", "maintenance"} & set(words)]

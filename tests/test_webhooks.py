@@ -71,6 +71,7 @@ _READ: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 async def test_a_callback_outlives_failures_and_a_kill(
     settings: dict[str, Any],
     tmp_path: Path,

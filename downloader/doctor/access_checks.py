@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from downloader.config import ServerSettings, Settings
@@ -13,6 +15,7 @@ from downloader.errors import SourceError, StartError
 from downloader.work import urls
 from downloader.work.guard import Guard, is_public
 from downloader.work.trusted import examine_hosts
+from downloader.work.webhook import pauses_s
 
 METADATA = ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
 PRIVATE = ("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1", "::1", "fd00::1", "::ffff:10.0.0.1")
@@ -104,9 +107,20 @@ def examine_extras(settings: Settings) -> Iterator[Finding]:
     if has_secret and not settings.server.public_url:
         found = "the status's address in callbacks has no host"
         yield warn("webhook", found, "set server.public_url, or let receivers know where the service is")
+    lasts_s = sum(pauses_s(webhook))
+    if has_secret and lasts_s > settings.jobs.retry_ttl_s:
+        found = f"a callback is tried for {lasts_s:.0f} s, its URL is kept for {settings.jobs.retry_ttl_s} s"
+        yield warn("webhook", found, "raise jobs.retry_ttl_s, or lower webhook.attempts")
+    if settings.log.audit_file and not _can_be_written(Path(settings.log.audit_file)):
+        yield fail("log.audit_file", "it cannot be written", "the service does not start: check its folder and rights")
     if telemetry.otlp_endpoint and find_spec("opentelemetry") is None:
         remedy = "pip install 'downloader[telemetry]', or leave telemetry.otlp_endpoint empty"
         yield fail("telemetry", "traces are wanted, but their packages are not installed", remedy)
+
+
+def _can_be_written(file: Path) -> bool:
+    """Whether the file, or where it is not there its folder, lets us write."""
+    return os.access(file if file.exists() else file.parent, os.W_OK) and not file.is_dir()
 
 
 def _proxies(server: ServerSettings) -> Iterator[Finding]:

@@ -94,7 +94,7 @@ def _open_files(settings: Settings) -> Iterator[Finding]:
         return
     import resource  # not on Windows
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # `serve` takes all that it may have
     worker = settings.worker
     # Each file under way has a connection, and may have a file on disk.
     needed = settings.limits.streams + 2 * worker.concurrency * worker.files_in_flight + FILES_OF_OWN

@@ -24,7 +24,8 @@ PUBLIC_TENANT = "public"
 NO_TENANT = ""
 SEND_KEY = "send a key in the header Authorization: Bearer dl_... (made with: downloader keys new TENANT)"
 REMEDY = (
-    f'Without a key this service takes calls from its own machine only (access.open = "loopback"): {SEND_KEY}.'
+    'Without a key this service takes calls from its own machine only (access.open = "loopback"), directly and in'
+    f" HTTP/1.1: {SEND_KEY}."
     " Set access.open = true to let everybody in who can reach it."
 )
 CLOSED = f"This service takes no calls without a key: {SEND_KEY}."

@@ -158,7 +158,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[hdrs.SERVER] = SERVER  # aiohttp has put its own and Python's version there
-    if CHARGE in request:
+    if CHARGE in request and "RateLimit-Limit" not in response.headers:  # a refusal tells of the budget that is spent
         response.headers.update(rate_headers(request[CHARGE]))
     response.headers["X-Request-Id"] = request.get(REQUEST_ID) or headers.request_id(request.headers)
     if not request.app[PARTS].settings.server.cors_origins:

@@ -71,6 +71,11 @@ def lease_s(settings: WebhookSettings) -> float:
     return settings.timeout_s * LEASE_TIMEOUTS
 
 
+def pauses_s(settings: WebhookSettings) -> list[float]:
+    """The pauses between the tries for one callback, without their jitter, in seconds."""
+    return [settings.first_pause_s * PAUSES[min(number, len(PAUSES)) - 1] for number in range(1, settings.attempts)]
+
+
 def verdict(answered: Answered, number: int, settings: WebhookSettings, jitter: float) -> Verdict:
     """What follows from try `number` (from 1); `jitter` from 0 to 1 spreads the pause by a fifth either way."""
     attempt = answered.attempt
