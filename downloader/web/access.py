@@ -53,8 +53,7 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[AWAY] = error
             caller = Caller(NO_TENANT)
         except RequestError:
-            if route.budget is not Budget.STREAM:
-                await charge_denied(request)
+            await charge_denied(request)
             raise
         request[CALLER], request[TENANT] = caller, caller.tenant
     return await handler(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from aiohttp import web
 
@@ -24,12 +26,18 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Note a call that does something, however it ends, and one that had no right to be made."""
     route = route_of(request)
     action = route.audit if route is not None else ""
-    result = LEFT
+    result = "internal"
     try:
         answer = await handler(request)
         result = str(answer.status)
     except DownloaderError as error:
         result = error.code
+        raise
+    except web.HTTPException as error:
+        result = str(error.status)
+        raise
+    except asyncio.CancelledError:
+        result = LEFT
         raise
     finally:  # what was begun is done, also for a caller who does not wait for the answer
         if result in _TURNED_AWAY:

@@ -93,11 +93,9 @@ def codes_of(route: Route, doc: Operation) -> list[str]:
     if route.need is Need.MACHINE:
         found.add("key_required")
     elif route.need is not Need.NOTHING:
-        found |= {"key_required", "key_invalid", "unavailable"}
+        found |= {"key_required", "key_invalid", "rate_limited", "unavailable"}
     if route.need is Need.READ:
         found.add("token_invalid")
-    if route.budget in {Budget.READ, Budget.CHANGE}:
-        found.add("rate_limited")
     return sorted(found, key=lambda code: (CODES[code].status or 0, code))
 
 
