@@ -426,6 +426,9 @@ class TenantLimits(Section):
     stored_bytes: Whole | None = Field(None, description="As limits.stored_bytes, for this tenant.")
 
 
+BYTES_PER_S_LEAST = 16 * 1024
+
+
 class LimitsSettings(Section):
     """Fair shares, over all replicas: per tenant, and per address for callers without a key (0 = no limit)."""
 
@@ -459,6 +462,13 @@ class LimitsSettings(Section):
     tenants: list[TenantLimits] = Field([], description="Limits of single tenants, one table each.")
 
     _check_tenants = field_validator("tenants")(_each_name_once)
+
+    @field_validator("bytes_per_s")
+    @classmethod
+    def _moves_on(cls, value: int) -> int:
+        if 0 < value < BYTES_PER_S_LEAST:
+            raise ValueError(f"must be 0 (no cap) or at least {BYTES_PER_S_LEAST}, else nothing gets on")
+        return value
 
     def of(self, tenant: str) -> LimitsSettings:
         """The limits as they are for `tenant`."""

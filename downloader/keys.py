@@ -17,6 +17,8 @@ ID_CHARS = 12
 SECRET_BYTES = 32
 NAME_CHARS = 100
 KEY_PATTERN = r"dl_([a-z0-9]{12})_([A-Za-z0-9_-]{43})"
+# Whose callers without a key are, where they may call.
+PUBLIC_TENANT = "public"
 TENANT_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 _KEY = re.compile(KEY_PATTERN)

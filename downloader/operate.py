@@ -78,6 +78,8 @@ async def new_key(settings: Settings, say: Say, tell: Say, tenant: str, name: st
     """Make a key; `say` gets the key alone, `tell` what there is to know about it."""
     if not re.fullmatch(TENANT_PATTERN, tenant):
         raise StartError(f"{tenant!a} is no tenant: use up to 64 letters, digits, dots, dashes and underscores")
+    if tenant == keys.PUBLIC_TENANT:
+        raise StartError(f"{tenant} is the tenant of callers without a key; take another name")
     _require_plain("--name", name, NAME_CHARS)
     if days is not None and not 0 < days <= DAYS_MAX:
         raise StartError(f"--expires-days must be more than 0 and at most {DAYS_MAX}")

@@ -112,8 +112,10 @@ def translated() -> Iterator[None]:
             raise asyncio.CancelledError
     except rexc.OutOfMemoryError as error:
         raise UnavailableError("redis", "Redis is out of memory", "redis_full") from error
-    except (rexc.AuthenticationError, rexc.NoPermissionError) as error:
-        raise UnavailableError("redis", "Redis refuses our credentials; check redis.url") from error
+    except rexc.NoPermissionError as error:
+        raise UnavailableError("redis", f"the Redis user of redis.url lacks a right ({error})") from error
+    except rexc.AuthenticationError as error:
+        raise UnavailableError("redis", "Redis refuses the credentials of redis.url") from error
     except (rexc.ConnectionError, rexc.TimeoutError, rexc.ClusterDownError, OSError) as error:
         raise UnavailableError("redis", "Redis does not answer") from error
     except rexc.ResponseError as error:
@@ -139,6 +141,8 @@ def _answer(error: rexc.ResponseError) -> Exception:
     if isinstance(error, rexc.ReadOnlyError) or word in _PASSING:
         reason = "READONLY" if isinstance(error, rexc.ReadOnlyError) else word
         return UnavailableError("redis", f"Redis cannot serve now ({reason})", REFUSES)
+    if word == "DB":
+        return UnavailableError("redis", "Redis has no database of the number in redis.url")
     if word == "OOM" or "OOM" in str(error):
         return UnavailableError("redis", "Redis is out of memory", "redis_full")
     return error

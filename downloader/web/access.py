@@ -12,6 +12,7 @@ from aiohttp import web
 
 from downloader.config import AccessSettings
 from downloader.errors import RequestError, UnavailableError
+from downloader.keys import PUBLIC_TENANT
 from downloader.web.address import Way, way_of
 from downloader.web.caller import AWAY, CALLER, Caller, read_token
 from downloader.web.calls import job_id
@@ -19,7 +20,6 @@ from downloader.web.limits import charge_denied
 from downloader.web.parts import PARTS, TENANT, Handler
 from downloader.web.route import Budget, Need, Route, route_of
 
-PUBLIC_TENANT = "public"
 # Whose jobs nobody has: what a token opens whose job is gone.
 NO_TENANT = ""
 SEND_KEY = "send a key in the header Authorization: Bearer dl_... (made with: downloader keys new TENANT)"

@@ -26,6 +26,7 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Note a call that does something, however it ends, and one that had no right to be made."""
     route = route_of(request)
     action = route.audit if route is not None else ""
+    client = caller_address(request)  # gone with the caller
     result = "internal"
     try:
         answer = await handler(request)
@@ -41,13 +42,13 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     finally:  # what was begun is done, also for a caller who does not wait for the answer
         if result in _TURNED_AWAY:
-            log.warning("audit.denied", code=result, method=request.method, client=caller_address(request))
+            log.warning("audit.denied", code=result, method=request.method, client=client)
         elif action:
-            _note(request, action, result)
+            _note(request, action, result, client)
     return answer
 
 
-def _note(request: web.Request, action: str, result: str) -> None:
+def _note(request: web.Request, action: str, result: str, client: str) -> None:
     caller = request.get(CALLER)
     event = f"audit.{action}"
     log.info(
@@ -56,5 +57,5 @@ def _note(request: web.Request, action: str, result: str) -> None:
         key_id=caller.key_id if caller else None,
         job_id=request.get(JOB_ID) or request.match_info.get("job_id", "")[:64] or None,
         result=result,
-        client=caller_address(request),
+        client=client,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
+from downloader.web.middlewares import SECURITY_HEADERS, SERVER
 from downloader.web.parts import PARTS, ReadMetrics
 
 PATH = "/metrics"
@@ -23,8 +24,12 @@ def build_metrics(read: ReadMetrics) -> web.Application:
     async def show(request: web.Request) -> web.Response:
         return await _answer(request, read)
 
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update({**SECURITY_HEADERS, hdrs.SERVER: SERVER})
+
     app = web.Application()
     app.router.add_get(PATH, show)
+    app.on_response_prepare.append(add_headers)
     return app
 
 

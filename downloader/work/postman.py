@@ -25,7 +25,9 @@ from downloader.work.dial import begin_dial
 from downloader.work.guard import Guard
 from downloader.work.urls import HostRules, Target, parse
 
-LOOKUP_THREADS = 4
+# More than there are deliveries at once: the thread of a look-up that was given up stays busy until the resolver gives
+# up too. They are made when they are needed.
+LOOKUP_THREADS = 96
 NAMES_TTL_S = 10
 # Read for the receiver's sake, who may not like to be hung up on; nothing in it counts.
 ANSWER_BYTES = 4096

@@ -17,6 +17,9 @@ Ts = TypeVarTuple("Ts")
 
 NICENESS = 5
 
+# Made when they are needed; the thread of a look-up that was given up stays busy until the resolver gives up too.
+LOOKUP_THREADS = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Threads:
@@ -33,7 +36,7 @@ def threads() -> Iterator[Threads]:
     with (
         ThreadPoolExecutor(2, "compute", _stand_back) as compute,
         ThreadPoolExecutor(2, "disk", _stand_back) as disk,
-        ThreadPoolExecutor(8, "lookup") as lookup,
+        ThreadPoolExecutor(LOOKUP_THREADS, "lookup") as lookup,
     ):
         yield Threads(compute, disk, lookup)
 
