@@ -45,13 +45,16 @@ class Listing:
         looked_at = 0
         async for places in self._batches(tenant, after):
             records = await self._records(places)
+            gone = [place.job_id for place, record in zip(places, records, strict=True) if record is None]
+            if gone:  # they never come back, and would be looked at again and again
+                await answered(self._client.zrem(f"{self._prefix}jobs:{tenant}", *gone))
             for place, record in zip(places, records, strict=True):
                 if record is not None and (not states or record.state in states):
                     if len(found) == limit:
                         return Page(tuple(found), after)
                     found.append(record)
                 after = place
-            looked_at += len(places)
+            looked_at += len(places) - len(gone)
             if looked_at >= LOOKED_AT_MAX:
                 return Page(tuple(found), after)
         return Page(tuple(found), None)

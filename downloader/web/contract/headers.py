@@ -40,7 +40,7 @@ IDEMPOTENCY_KEY = Parameter(
     "Makes the call safe to repeat: for a day, the same key with the same request gives the same job. 1 to 255 visible "
     "ASCII characters, bare or as a quoted string. `X-Idempotency-Key` is the same.",
     # The last three: text that only begins with a quote, and a quoted string that is not empty.
-    {"type": "string", "maxLength": 255, "pattern": '^([!#-~][!-~]*|"|"[!-~]*[!#-~]|"[!-~]+")$'},
+    {"type": "string", "pattern": r"""^([!#-~][!-~]{0,254}|"|"[!-~]{0,253}[!#-~]|"(\\["\\]|[!-~]){1,255}")$"""},
 )
 PREFER = Parameter(
     "Prefer",
