@@ -17,8 +17,9 @@ from downloader.s3url import BUCKET_PATTERN, S3Url, is_s3
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+# Beyond 2^53 neither Lua nor JSON counts exactly.
+Count = Annotated[int, Field(ge=1, le=2**53)]
+Whole = Annotated[int, Field(ge=0, le=2**53)]
 PORTS = range(1, 65536)
 MIB = 1024 * 1024
 
@@ -411,19 +412,33 @@ class TenantLimits(Section):
     """The limits of one tenant; what is left out is as for all others."""
 
     name: str = Field(pattern=f"^{TENANT_PATTERN}$", description="The tenant.")
-    initiate_per_minute: Count | None = Field(None, description="As limits.initiate_per_minute, for this tenant.")
-    reads_per_minute: Count | None = Field(None, description="As limits.reads_per_minute, for this tenant.")
-    changes_per_minute: Count | None = Field(None, description="As limits.changes_per_minute, for this tenant.")
-    posts_per_minute: Count | None = Field(None, description="As limits.posts_per_minute, for this tenant.")
-    opens_per_minute: Count | None = Field(None, description="As limits.opens_per_minute, for this tenant.")
-    running_jobs: Count | None = Field(None, description="As limits.running_jobs, for this tenant.")
-    queued_jobs: Count | None = Field(None, description="As limits.queued_jobs, for this tenant.")
-    streams: Count | None = Field(None, description="As limits.streams, for this tenant.")
-    job_files: Whole | None = Field(None, description="As limits.job_files, for this tenant.")
-    job_bytes: Whole | None = Field(None, description="As limits.job_bytes, for this tenant.")
-    day_files: Whole | None = Field(None, description="As limits.day_files, for this tenant.")
-    day_bytes: Whole | None = Field(None, description="As limits.day_bytes, for this tenant.")
-    stored_bytes: Whole | None = Field(None, description="As limits.stored_bytes, for this tenant.")
+    initiate_per_minute: Count | None = Field(
+        None, examples=[600], description="As limits.initiate_per_minute, for this tenant."
+    )
+    reads_per_minute: Count | None = Field(
+        None, examples=[6_000], description="As limits.reads_per_minute, for this tenant."
+    )
+    changes_per_minute: Count | None = Field(
+        None, examples=[600], description="As limits.changes_per_minute, for this tenant."
+    )
+    posts_per_minute: Count | None = Field(
+        None, examples=[1_200], description="As limits.posts_per_minute, for this tenant."
+    )
+    opens_per_minute: Count | None = Field(
+        None, examples=[6_000], description="As limits.opens_per_minute, for this tenant."
+    )
+    running_jobs: Count | None = Field(None, examples=[20], description="As limits.running_jobs, for this tenant.")
+    queued_jobs: Count | None = Field(None, examples=[10_000], description="As limits.queued_jobs, for this tenant.")
+    streams: Count | None = Field(None, examples=[1_000], description="As limits.streams, for this tenant.")
+    job_files: Whole | None = Field(None, examples=[1_000], description="As limits.job_files, for this tenant.")
+    job_bytes: Whole | None = Field(None, examples=[1_000_000_000], description="As limits.job_bytes, for this tenant.")
+    day_files: Whole | None = Field(None, examples=[100_000], description="As limits.day_files, for this tenant.")
+    day_bytes: Whole | None = Field(
+        None, examples=[100_000_000_000], description="As limits.day_bytes, for this tenant."
+    )
+    stored_bytes: Whole | None = Field(
+        None, examples=[100_000_000_000], description="As limits.stored_bytes, for this tenant."
+    )
 
 
 BYTES_PER_S_LEAST = 16 * 1024
@@ -442,8 +457,8 @@ class LimitsSettings(Section):
     running_jobs: Count = Field(20, description="Jobs worked on at once; more wait.")
     queued_jobs: Count = Field(10_000, description="Jobs that may wait; beyond, initiate answers 429.")
     streams: Count = Field(1000, description="Open event streams.")
-    bytes_per_s: int = Field(
-        0, ge=0, description="Most bytes per second that all sources together send to this process; 0 = any."
+    bytes_per_s: Whole = Field(
+        0, description="Most bytes per second that all sources together send to this process; 0 = any."
     )
     job_files: Whole = Field(0, description="Files in one job, where that is less than jobs.max_files; 0 = that.")
     job_bytes: Whole = Field(0, description="Bytes of one job, where that is less than jobs.max_job_bytes; 0 = that.")

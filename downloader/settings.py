@@ -106,7 +106,8 @@ def _example(model: type[BaseModel]) -> list[str]:
     """One table of a list of tables: its keys with their descriptions and defaults, all commented out."""
     lines = []
     for key, field in model.model_fields.items():
-        value = toml_value("" if field.is_required() else field.default)
+        default = "" if field.is_required() else field.default
+        value = toml_value(field.examples[0] if default is None and field.examples else default)
         lines += [*_comment(_described(field)), f"#{key} = {value}"]
     return lines
 

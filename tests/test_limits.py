@@ -127,6 +127,26 @@ async def test_addresses_count_only_without_a_key(start: Start, settings: dict[s
                 await proxy.finished(answer.body["jobId"])
 
 
+async def test_a_job_costs_one_job(start: Start, settings: dict[str, Any], origin: Origin) -> None:
+    """The budget of new jobs is spent by jobs that are taken, and by nothing that is repeated or refused."""
+    limits = {"initiate_per_minute": 5}
+    async with start(access={"open": False}, limits=limits) as api, tenant(settings, api.base, "acme") as acme:
+        taken = set()
+        for number in range(7):
+            await acme.call("POST", "/v1/download/initiate", json={"files": 1})
+            for _ in range(2):
+                answer = await acme.initiate([origin.url(10, "a")], headers={"Idempotency-Key": f"k{number}"})
+                taken.add(answer.body.get("jobId"))
+        jobs = taken - {None}
+        assert len(jobs) >= 5
+        client = RedisClient.from_url(settings["redis"]["url"])
+        names = [name async for name in client.scan_iter(f"{{{settings['redis']['prefix']}}}:rate:initiate:acme:*")]
+        assert sum(int(value or 0) for value in await client.mget(names)) == len(jobs)
+        await client.aclose()
+        for job_id in jobs:
+            await acme.finished(job_id)
+
+
 async def test_what_is_refused_costs_too(start: Start, settings: dict[str, Any]) -> None:
     """Bodies that are wrong, calls without right and streams opened over and over are bounded; each in its own way."""
     limits = {"posts_per_minute": 4, "opens_per_minute": 4, "address_calls_per_minute": 4}

@@ -35,6 +35,7 @@ _KEEPALIVE: dict[str, Any] = {"socket_keepalive": True, "socket_connect_timeout"
 # A server that was the master and is none any more answers READONLY for ever: only a new connection leads elsewhere,
 # and redis-py closes the old one for the errors of its retry policy.
 _BROKEN = (rexc.ConnectionError, rexc.ReadOnlyError)
+_AWAY = (rexc.ConnectionError, rexc.TimeoutError, rexc.ClusterDownError, rexc.RedisClusterException, OSError)
 
 
 def _command_options() -> dict[str, Any]:
@@ -116,7 +117,7 @@ def translated() -> Iterator[None]:
         raise UnavailableError("redis", f"the Redis user of redis.url lacks a right ({error})") from error
     except rexc.AuthenticationError as error:
         raise UnavailableError("redis", "Redis refuses the credentials of redis.url") from error
-    except (rexc.ConnectionError, rexc.TimeoutError, rexc.ClusterDownError, OSError) as error:
+    except _AWAY as error:
         raise UnavailableError("redis", "Redis does not answer") from error
     except rexc.ResponseError as error:
         raise _answer(error) from error

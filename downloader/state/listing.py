@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from downloader.errors import UnavailableError
 from downloader.jobs import JobRecord, JobState
-from downloader.state.client import Client, answered, translated
+from downloader.state.client import REFUSES, Client, answered, translated
 from downloader.state.records import record_from_fields
 from downloader.state.scripts import Scripts
 
@@ -46,8 +47,7 @@ class Listing:
         async for places in self._batches(tenant, after):
             records = await self._records(places)
             gone = [place.job_id for place, record in zip(places, records, strict=True) if record is None]
-            if gone:  # they never come back, and would be looked at again and again
-                await answered(self._client.zrem(f"{self._prefix}jobs:{tenant}", *gone))
+            await self._forget(tenant, gone)
             for place, record in zip(places, records, strict=True):
                 if record is not None and (not states or record.state in states):
                     if len(found) == limit:
@@ -78,6 +78,16 @@ class Listing:
                 offset += _BATCH
             if len(places) < _BATCH:
                 return
+
+    async def _forget(self, tenant: str, gone: list[str]) -> None:
+        """Take out jobs whose time is over, which would be looked at again and again; a Redis may take no writes."""
+        if not gone:
+            return
+        try:
+            await answered(self._client.zrem(f"{self._prefix}jobs:{tenant}", *gone))
+        except UnavailableError as error:
+            if error.code != REFUSES:
+                raise
 
     async def _records(self, places: list[Cursor]) -> list[JobRecord | None]:
         """The jobs at these places, without their positions in the queue: each would cost a walk along it."""

@@ -96,6 +96,8 @@ class Metrics(Meter):
             ["outcome"],
             registry=registry,
         )
+        for outcome in ("delivered", "retry", "failed", "disabled"):  # from zero on, else a first one is no increase
+            self._callbacks.labels(outcome)
 
     def _describe_bytes(self, registry: CollectorRegistry) -> None:
         self._source_bytes = Counter(

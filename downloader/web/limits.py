@@ -46,8 +46,8 @@ async def charge_call(request: web.Request, budget: Budget) -> None:
     setting = SETTINGS[budget]
     of_tenant = request.app[PARTS].settings.limits.of(request[TENANT])
     most = _share(request, getattr(of_tenant, setting))
-    counters = [Counter(f"{budget}:{request[TENANT]}", most, setting)]
-    counters += _of_address(request, budget, address_of(request))
+    what = setting.removesuffix("_per_minute")  # not the budget's name: new jobs have a counter of that
+    counters = [Counter(f"{what}:{request[TENANT]}", most, setting), *_of_address(request, what, address_of(request))]
     charged(request, await _charge(request, counters))
 
 
