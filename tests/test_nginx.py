@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -17,6 +18,7 @@ from tests.api import Api
 from tests.conftest import Start
 from tests.files import Origin
 from tests.servers import free_ports, missing
+from tests.tenants import tenant
 from tests.waiting import wait_until
 
 CONF = Path(__file__).parent.parent / "docker" / "nginx.conf"
@@ -32,7 +34,8 @@ def conf(folder: Path, port: int, replicas: list[Api]) -> str:
     for committed, ours in (
         ("server downloader:8080;", servers),
         ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("http {", f"http {{ access_log off; {folders}"),
+        ("http {", f"http {{ {folders}"),
+        ("access_log /dev/stdout", f"access_log {folder}/access.log"),
     ):
         assert text.count(committed) == 1
         text = text.replace(committed, ours)
@@ -106,3 +109,25 @@ async def test_a_body_that_is_too_large_is_refused_by_the_service(
             "POST", "/v1/download/initiate", data=body, headers={"Content-Type": "application/json"}
         )
         assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
+
+
+async def test_tokens_pass_and_are_not_written_down(
+    start: Start, settings: dict[str, Any], session: aiohttp.ClientSession, origin: Origin, tmp_path: Path
+) -> None:
+    """A page follows the links of a server with a key; strangers behind the proxy get nothing; its log has no token."""
+    closed = {"access": {"open": False}, "server": {"port": 0, "drain_s": 0, "trusted_proxies": ["127.0.0.1/32"]}}
+    async with (
+        start(**closed) as replica,
+        nginx(tmp_path, session, [replica]) as page,
+        tenant(settings, page.base, "acme") as server,
+    ):
+        assert (await page.initiate([origin.url(10, "a")])).status == 401
+        started = await server.initiate([origin.url(1000, "a")])
+        stream = await page.call("GET", started.body["subscribeUrl"], headers={"Accept": "text/event-stream"})
+        assert b"event: complete" in stream.raw
+        held = await page.call("GET", started.body["statusUrl"], headers={"Prefer": "wait=5"})
+        assert (held.status, held.body["status"]) == (200, "completed")
+        token = started.body["statusUrl"].partition("token=")[2]
+        written = (tmp_path / "access.log").read_text(encoding="utf-8")
+        assert "/v1/download/subscribe/" in written
+        assert token not in written

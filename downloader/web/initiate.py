@@ -48,6 +48,7 @@ async def take_in(request: web.Request, asked: JobRequest, total_file_ids: int, 
         fingerprint=digest,
         address=address_of(request),
     )
+    await token_for(request, order.job_id)  # once the job is taken in its answer must need nothing more of Redis
     enqueued = await to_its_end(_enqueued(request, order))
     log.info("job.accepted", job_id=enqueued.record.job_id, files=len(asked.sources), replayed=enqueued.replayed)
     charged(request, enqueued.charge)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.chaos.history import Entry, Figures, Seen, Told
-from tests.chaos.story import Story, is_end, is_nowhere, order, told
+from tests.chaos.story import Attempt, Story, is_end, is_nowhere, order, told
 from tests.chaos.workload import JobSpec
 
 JobOf = Callable[[int], JobSpec]
@@ -152,10 +152,22 @@ def _worker_lost(story: Story) -> Iterator[str]:
     for job_id, number in story.numbers.items():
         if all(answer.error_code != "worker_lost" for answer in story.told[job_id]):
             continue
-        cut = [attempt for attempt in story.attempts(job_id) if not attempt.released]
+        attempts = story.attempts(job_id)
+        cut = [attempt for attempt in attempts if not attempt.released]
         excused = [attempt for attempt in cut if story.excuse(job_id, attempt) is not None]
-        if len(excused) < CRASHES:
-            yield f"job {number} ({job_id}) was given up; {len(cut)} attempts were cut off, {len(excused)} by us: {cut}"
+        unseen = _before_anybody_looked(story, attempts)
+        if len(excused) + unseen < CRASHES:
+            yield (
+                f"job {number} ({job_id}) was given up; {unseen} attempts were over before anybody looked, "
+                f"{len(cut)} more were cut off, {len(excused)} by us: {cut}"
+            )
+
+
+def _before_anybody_looked(story: Story, attempts: Sequence[Attempt]) -> int:
+    """Attempts that were cut off by us before the first follower got through: a stream is read from there on only."""
+    if not attempts or all(fault.at >= attempts[0].begin for fault in story.faults):
+        return 0
+    return attempts[0].number - 1
 
 
 # Streams
