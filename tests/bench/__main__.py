@@ -25,6 +25,7 @@ from tests.bench import life
 from tests.bench.process import process
 
 MIB = 1024 * 1024
+MANY_JOBS = ("limits.initiate_per_minute=1000000", "limits.posts_per_minute=1000000")
 GIB = 1024 * MIB
 
 
@@ -106,7 +107,7 @@ async def latency(folder: str) -> None:
 
 async def initiate(folder: str) -> None:
     """Answers to 100-file requests while a job of documents runs, then while one takes all it can of the processors."""
-    async with bench(folder, "limits.initiate_per_minute=1000000", "limits.running_jobs=1") as run:
+    async with bench(folder, *MANY_JOBS, "limits.running_jobs=1") as run:
         documents = [run.url(f"{n}.bin", 200 * 1024, delay_s=0.1) for n in range(2000)]
         await measure_initiate(run, "a job of documents", documents)
         await measure_initiate(run, "a job at full speed", [run.url(f"{n}.bin", 64 * MIB) for n in range(128)])

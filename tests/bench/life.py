@@ -58,7 +58,12 @@ async def _idle(url: str, concurrency: int) -> AsyncIterator[tuple[_Idle, Worker
     settings = Settings.model_validate(
         {
             "worker": {"concurrency": concurrency},
-            "limits": {"queued_jobs": 10**6, "initiate_per_minute": 10**6, "running_jobs": 10**6},
+            "limits": {
+                "queued_jobs": 10**6,
+                "initiate_per_minute": 10**6,
+                "posts_per_minute": 10**6,
+                "running_jobs": 10**6,
+            },
         }
     )
     async with AsyncExitStack() as stack:

@@ -64,6 +64,8 @@ async def target(redis: Redis, s3: S3, *, with_keys: bool = False, a_minute: int
             "initiate_per_minute": a_minute,
             "reads_per_minute": a_minute,
             "changes_per_minute": a_minute,
+            "posts_per_minute": a_minute,
+            "opens_per_minute": max(a_minute, 1000),
         },
         "webhook": {"secret": "whsec_Y29udHJhY3QtdHJpYWwtc2VjcmV0LW9mLTI0LWJ5dGVz", "attempts": 1},
         "access": {"open": False if with_keys else "loopback"},

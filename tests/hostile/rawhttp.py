@@ -99,7 +99,7 @@ async def try_http_with(valkey: Redis, s3: S3, count: int, seed: int = 1, *, to_
 async def _service(valkey: Redis, s3: S3) -> AsyncIterator[Target]:
     """`downloader serve`, its log in a file; limits are high, for refusals by them would hide what lies behind."""
     storage = s3.settings(prefix=f"rawhttp-{time.time_ns()}/")
-    limits = ("initiate", "reads", "changes", "address_initiate", "address_reads")
+    limits = ("initiate", "reads", "changes", "posts", "opens", "address_initiate", "address_calls")
     flags = [f"limits.{name}_per_minute={MANY}" for name in limits]
     flags += [f"redis.url={valkey.url}", f"redis.prefix=rawhttp-{time.time_ns()}", "server.port=0", "server.drain_s=0"]
     flags += [
