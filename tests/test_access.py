@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from multidict import CIMultiDict
 from redis.asyncio import Redis as RedisClient
 
-from downloader import logs
-from downloader.config import LogSettings
 from downloader.web.parts import Pace
 from downloader.web.route import Budget, Need, Route
 from downloader.web.routes import ROUTES
@@ -24,6 +23,7 @@ from tests.conftest import Start
 from tests.files import Origin
 from tests.gated import gated_source
 from tests.tenants import caller, keyring, make_key, tenant
+from tests.test_cli import serving
 from tests.waiting import wait_until
 from tests.web_front import fronted
 
@@ -207,35 +207,43 @@ async def test_a_revoked_key_ends_its_streams(start: Start, settings: dict[str, 
 
 
 async def test_who_leaves_at_once_leaves_nothing_behind(
-    start: Start, settings: dict[str, Any], origin: Origin, tmp_path: Path
+    session: aiohttp.ClientSession, settings: dict[str, Any], origin: Origin, tmp_path: Path
 ) -> None:
     """Callers that hang up right after they asked: no stream's place stays taken, and each deed has its audit line."""
-    file = tmp_path / "audit.jsonl"
-    logs.set_up(LogSettings(level="error", audit_file=str(file)))
     client = RedisClient.from_url(settings["redis"]["url"])
     prefix = f"{{{settings['redis']['prefix']}}}"
-    try:
-        async with start() as api:
-            job_id = await api.submit([origin.url(1000, "a")])
-            await api.finished(job_id)
-            for number in range(40):
-                await hang_up_after(api.base, f"GET /v1/download/subscribe/{job_id}", number % 4 / 1000)
-                body = json.dumps({"files": [{"url": origin.url(10, str(number))}]})
-                await hang_up_after(api.base, "POST /v1/download/initiate", number % 4 / 1000, body)
+    async with _audited(settings, tmp_path) as (base, file):
+        api = Api(session, base)
+        job_id = await api.submit([origin.url(1000, "a")])
+        await api.finished(job_id)
+        for number in range(40):
+            await hang_up_after(base, f"GET /v1/download/subscribe/{job_id}", number % 4 / 1000)
+            body = json.dumps({"files": [{"url": origin.url(10, str(number))}]})
+            await hang_up_after(base, "POST /v1/download/initiate", number % 4 / 1000, body)
 
-            async def all_is_told() -> bool:
-                jobs = await client.zcard(f"{prefix}:jobs:public")
-                lines = [json.loads(line) for line in file.read_text().splitlines()]
-                told = {line["job_id"] for line in lines if line["event"] == "audit.initiate" and line["job_id"]}
-                return jobs == len(told) and not await client.zcard(f"{prefix}:streams:public")
+        async def all_is_told() -> bool:
+            jobs = await client.zcard(f"{prefix}:jobs:public")
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            told = {line["job_id"] for line in lines if line["event"] == "audit.initiate" and line["job_id"]}
+            return jobs == len(told) and not await client.zcard(f"{prefix}:streams:public")
 
-            await wait_until(all_is_told)
-            assert await client.zcard(f"{prefix}:jobs:public") > 1
-            for job in (await api.call("GET", "/v1/download/jobs?limit=200")).body["jobs"]:
-                await api.finished(job["jobId"])
-    finally:
-        logs.set_up(LogSettings())
-        await client.aclose()
+        await wait_until(all_is_told)
+        assert await client.zcard(f"{prefix}:jobs:public") > 1
+        assert {json.loads(line)["client"] for line in file.read_text().splitlines()} == {"127.0.0.1"}
+        for job in (await api.call("GET", "/v1/download/jobs?limit=200")).body["jobs"]:
+            await api.finished(job["jobId"])
+    await client.aclose()
+
+
+@asynccontextmanager
+async def _audited(settings: dict[str, Any], folder: Path, **more: dict[str, Any]) -> AsyncIterator[tuple[str, Path]]:
+    """A service in a process of its own, since logging belongs to the process; yields its URL and its audit log."""
+    file = folder / "audit.jsonl"
+    log = {"log": {"level": "error", "audit_file": str(file)}}
+    async with serving(settings | log | more, folder) as (process, base):
+        yield base, file
+        process.terminate()
+        await process.communicate()
 
 
 @asynccontextmanager
@@ -266,20 +274,18 @@ async def test_figures_are_for_this_machine(start: Start) -> None:
 
 
 async def test_the_audit_log_says_who_did_what(
-    start: Start, settings: dict[str, Any], origin: Origin, tmp_path: Path
+    session: aiohttp.ClientSession, settings: dict[str, Any], origin: Origin, tmp_path: Path
 ) -> None:
     """One line for each deed and each refusal, in a file of its own, with tenant and key but without secrets."""
-    file = tmp_path / "audit.jsonl"
-    logs.set_up(LogSettings(level="error", audit_file=str(file)))
-    try:
-        async with start(access=CLOSED) as anyone, tenant(settings, anyone.base, "acme") as acme:
-            await anyone.call("GET", "/v1/download/jobs")
-            job_id = await acme.submit([origin.url(1000, "a") + "?sig=hunter2"])
-            await acme.finished(job_id)
-            await acme.call("GET", f"/v1/download/{job_id}")
-            await acme.call("DELETE", f"/v1/download/{job_id}")
-    finally:
-        logs.set_up(LogSettings())
+    async with (
+        _audited(settings, tmp_path, access={"open": "false"}) as (base, file),
+        tenant(settings, base, "acme") as acme,
+    ):
+        await Api(session, base).call("GET", "/v1/download/jobs")
+        job_id = await acme.submit([origin.url(1000, "a") + "?sig=hunter2"])
+        await acme.finished(job_id)
+        await acme.call("GET", f"/v1/download/{job_id}")
+        await acme.call("DELETE", f"/v1/download/{job_id}")
     text = file.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["event"] for line in lines] == ["audit.denied", "audit.initiate", "audit.download", "audit.delete"]

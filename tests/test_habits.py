@@ -199,7 +199,7 @@ async def _processing(api: Api, status_url: str) -> dict[str, Any] | None:
 
 async def test_questions_in_an_old_manner(start: Start, origin: Origin) -> None:
     """Habits 9, 13, 16 and 18: a job that is gone, a page elsewhere, an old proxy."""
-    async with start(server={"cors_origins": ["*"]}) as api:
+    async with start(server={"cors_origins": ["*"]}) as api, start(access={"open": True}) as behind_a_proxy:
         for gone in (str(uuid4()), "no-id-at-all"):
             (told,) = [frame async for frame in api.stream(gone)]
             assert isinstance(told.data, dict)
@@ -219,9 +219,9 @@ async def test_questions_in_an_old_manner(start: Start, origin: Origin) -> None:
             allowed.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
         )
         job_id = await api.submit([origin.url(10, "a")])
-        for version, fields in (("1.1", "Accept:\r\nConnection: close\r\n"), ("1.0", "")):
+        for place, version, fields in ((api, "1.1", "Accept:\r\nConnection: close\r\n"), (behind_a_proxy, "1.0", "")):
             raw = await _spoken(
-                api, f"GET /v1/download/status/{job_id} HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n"
+                place, f"GET /v1/download/status/{job_id} HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n"
             )
             head, _, body = raw.partition(b"\r\n\r\n")
             assert head.split()[1] == b"200"

@@ -133,7 +133,7 @@ async def exited(process: Process) -> float:
 @pytest.mark.parametrize(
     ("drain_s", "count"),
     [
-        (0, 100),
+        pytest.param(0, 100, marks=pytest.mark.slow),
         pytest.param(0, 1000, marks=[pytest.mark.slow, pytest.mark.alone]),
         pytest.param(2, 1000, marks=[pytest.mark.slow, pytest.mark.alone]),
     ],
