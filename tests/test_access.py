@@ -180,6 +180,7 @@ async def test_open_services_give_plain_links(api: Api, origin: Origin) -> None:
     await api.finished(answer.body["jobId"])
 
 
+@pytest.mark.slow
 async def test_a_revoked_key_ends_its_streams(start: Start, settings: dict[str, Any]) -> None:
     """Who listens with a key that is revoked meanwhile is cut off at a heartbeat; a token's stream goes on."""
     client = RedisClient.from_url(settings["redis"]["url"])

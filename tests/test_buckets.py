@@ -130,27 +130,25 @@ async def test_a_broken_answer_is_asked_for_again_and_signed_anew(start: Start, 
         assert len(relay.made("Get")) == 3
 
 
-@pytest.mark.parametrize(
-    ("url", "remedy"),
-    [
-        ("s3://abc", "must name an object"),
-        ("s3://bucket/", "must name an object"),
-        ("s3://bucket/folder/", "must name an object"),
-        ("s3:///key", "must name a bucket"),
-        ("s3://KEY:SECRET@bucket/key", "must name a bucket"),
-        ("s3://bucket/../other/key", "'..'"),
-        ("s3://bucket/./key", "'.'"),
-        ("s3://bucket/" + "k" * 1025, "1024 bytes"),
-        ("s3:bucket/key", "s3://"),
-    ],
-)
-async def test_urls_that_are_refused(start: Start, shelf: Shelf, url: str, remedy: str) -> None:
+async def test_urls_that_are_refused(start: Start, shelf: Shelf) -> None:
     """What names no object is refused at once; nothing that may be a secret is repeated."""
+    remedies = {
+        "s3://abc": "must name an object",
+        "s3://bucket/": "must name an object",
+        "s3://bucket/folder/": "must name an object",
+        "s3:///key": "must name a bucket",
+        "s3://KEY:SECRET@bucket/key": "must name a bucket",
+        "s3://bucket/../other/key": "'..'",
+        "s3://bucket/./key": "'.'",
+        "s3://bucket/" + "k" * 1025: "1024 bytes",
+        "s3:bucket/key": "s3://",
+    }
     async with start(sources={"buckets": [shelf.table(name="bucket")]}) as api:
-        answer = await api.initiate([url])
-        assert answer.status == 400
-        assert remedy in answer.body["errors"][0]["detail"]
-        assert "SECRET" not in answer.raw.decode()
+        for url, remedy in remedies.items():
+            answer = await api.initiate([url])
+            assert answer.status == 400, url
+            assert remedy in answer.body["errors"][0]["detail"], url
+            assert "SECRET" not in answer.raw.decode()
 
 
 async def test_headers_are_not_sent_to_a_bucket(start: Start, shelf: Shelf) -> None:

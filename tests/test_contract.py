@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.conftest import Start
 from tests.contract.trial import judge, target
 from tests.files import Origin
 from tests.servers import S3, Redis, missing
+from tests.test_cli import run
 
 ROOT = Path(__file__).parent.parent
 HOUSE = Path(downloader.__file__).parent
@@ -83,12 +83,9 @@ async def test_one_document(api: Api) -> None:
 
     It is valid, names every route, is asked for again at no cost, and needs no key.
     """
-    printed = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "downloader", "openapi"), cwd=HOUSE, stdout=asyncio.subprocess.PIPE
-    )
-    said, _ = await printed.communicate()
+    said = (await run("openapi", cwd=HOUSE)).out
     remedy = "run: python -m downloader openapi > openapi.json"
-    assert said.decode() == COMMITTED.read_text(encoding="utf-8"), remedy
+    assert said == COMMITTED.read_text(encoding="utf-8"), remedy
     answer = await api.call("GET", "/openapi.json")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     assert answer.body == json.loads(said), remedy

@@ -222,6 +222,7 @@ async def test_a_killed_service_takes_its_servers_with_it(folder: Path) -> None:
     await _gone(folder)
 
 
+@pytest.mark.slow
 async def test_a_killed_service_leaves_no_process(folder: Path) -> None:
     """After kill -9 the servers and their keeper end by themselves."""
     with _held_by_another(_settings(folder)) as (process, _):

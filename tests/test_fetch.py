@@ -810,6 +810,7 @@ async def test_what_the_sink_refuses_is_final() -> None:
     assert len(origin.exchanges) == 1
 
 
+@pytest.mark.slow
 async def test_source_that_we_held_up_loses_no_attempt() -> None:
     """A source that gives up while the sink lets it wait is asked again free of charge."""
 
@@ -830,6 +831,7 @@ async def test_source_that_we_held_up_loses_no_attempt() -> None:
     assert sink.data == BODY
 
 
+@pytest.mark.slow
 async def test_steady_back_pressure_is_no_excuse_for_a_broken_source() -> None:
     """A source that always breaks off is given up after its attempts, however slowly the sink takes its bytes."""
     body = b"x" * 44_000

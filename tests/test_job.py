@@ -118,6 +118,7 @@ async def test_a_job_without_any_file_fails(api: Api, origin: Origin) -> None:
     assert status["filesFailed"] == status["totalFiles"] == 2
 
 
+@pytest.mark.slow
 async def test_a_source_that_dies_late_leaves_no_trace(api: Api, origin: Origin, small_service: Api) -> None:
     """A file followed into the archive over many parts and then cut for good: the others arrive, it left not a byte."""
     job_id = await small_service.submit(
@@ -136,6 +137,7 @@ async def test_a_source_that_dies_late_leaves_no_trace(api: Api, origin: Origin,
     assert archive.read("b.bin") == origin.data(7_000_000, "b")
 
 
+@pytest.mark.slow
 async def test_many_large_files_at_once_without_disk(origin: Origin, small_service: Api) -> None:
     """Twelve files larger than the memory for them, no disk: each waits its turn, none is lost, none mixed up."""
     sizes = [5_000_000 + 700_001 * n for n in range(12)]

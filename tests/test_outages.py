@@ -243,6 +243,7 @@ async def test_redis_paused_for_a_moment(start: Start, redis: OwnRedis, origin: 
         await assert_done_once(api, origin, job_id)
 
 
+@pytest.mark.slow
 async def test_redis_forgets_scripts_and_breaks_connections(start: Start, redis: OwnRedis, origin: Origin) -> None:
     """SCRIPT FLUSH and CLIENT KILL, again and again while a job runs, are no outage: callers notice nothing."""
     async with start(**at_redis(redis.url)) as api:

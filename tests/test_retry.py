@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.api import Api
 from tests.conftest import Start
 from tests.files import Origin
@@ -57,6 +59,7 @@ async def test_two_clicks_make_one_job(api: Api, origin: Origin) -> None:
     assert (other.status, other.body["code"]) == (422, "idempotency_mismatch")
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_retried_says_why(start: Start, origin: Origin) -> None:
     """Active, without failures, unknown, or too long ago: each has its own answer."""
     async with start(jobs={"retry_ttl_s": 2}) as api:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from aiohttp import web
 from redis.asyncio import Redis as RedisClient
 
@@ -258,6 +259,7 @@ def _texts_of(archive: bytes) -> bytes:
         return json.dumps(names).encode() + b"".join(opened.read(name) for name in ours)
 
 
+@pytest.mark.slow
 async def test_requests_go_when_their_time_is_over(settings: dict[str, Any], origin: Origin, tmp_path: Path) -> None:
     """What a job was asked for, with its secrets, leaves Redis `jobs.retry_ttl_s` after the job's end."""
     canaries = Canaries()

@@ -340,6 +340,7 @@ def test_a_number_whose_answer_was_lost_is_burnt_by_a_rollback(how: str) -> None
     asyncio.run(story())
 
 
+@pytest.mark.slow
 def test_a_part_that_never_answers_is_cut_off_by_a_rollback_and_burnt() -> None:
     """The rollback waits a while, then goes on without the part; what lands later changes nothing."""
 
@@ -545,6 +546,7 @@ def test_the_stores_code_is_shown_only_when_it_is_a_word() -> None:
     assert issubclass(PartError, CallError)
 
 
+@pytest.mark.slow
 def test_storing_keeps_memory_flat(weed: S3) -> None:
     """A quarter of a GiB through 5 MiB parts takes a few parts' worth of memory, not the archive's."""
 

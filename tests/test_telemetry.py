@@ -307,6 +307,7 @@ def _check_secrets(collector: Collector) -> None:
     assert not any(span.events for span in collector.spans)  # an exception's text would be one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mute", [True, False], ids=["silent", "away"])
 async def test_the_end_does_not_wait_for_a_collector(start: Start, mute: bool) -> None:
     """A collector that never answers, or is away, holds up neither the work nor the end, and leaves no thread."""

@@ -195,6 +195,7 @@ async def test_files_that_are_smaller_than_a_slice_are_paid_for_too() -> None:
         assert time.monotonic() - begun >= 100 * size / cap - 0.2
 
 
+@pytest.mark.slow
 async def test_a_source_that_gives_up_while_we_hold_it_up_loses_no_attempt() -> None:
     """Its server closes the connection during a wait of ours of seconds; the rest is asked for all the same."""
     body = content("held", 41 * KIB)
