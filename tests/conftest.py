@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -41,6 +43,16 @@ LASTING = frozenset(
 )
 
 Start = Callable[..., AbstractAsyncContextManager[Api]]
+EVERYDAY = "not slow and not deep"
+LINUX = sys.platform == "linux"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One process more than there are cores for the everyday tests, which wait as much as they compute.
+
+    The slow ones have gigabytes and clocks in them: they get a core each, as usual (None).
+    """
+    return len(os.sched_getaffinity(0)) + 1 if config.option.markexpr == EVERYDAY and LINUX else None
 
 
 @pytest.fixture(scope="session")
