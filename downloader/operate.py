@@ -15,7 +15,7 @@ import structlog
 
 from downloader import keys
 from downloader.config import Settings
-from downloader.embedded import EMBEDDED, reached
+from downloader.embedded import EMBEDDED, data_folder, reached
 from downloader.embedded.folder import holder
 from downloader.errors import RequestError, StartError, UnavailableError
 from downloader.keys import NAME_CHARS, TENANT_PATTERN, ApiKey
@@ -49,7 +49,7 @@ async def _memory(settings: Settings, tell: Say, *, makes: bool = False) -> Asyn
 
     Where nobody has begun a memory yet, `makes` begins one; all else would be done to nobody's.
     """
-    folder = _folder(settings)
+    folder = data_folder(settings)
     if settings.redis.url == EMBEDDED and not holder(folder):
         if not makes and not _is_begun(folder):
             raise StartError(f"there is no {folder}: run this where the service runs, or give its --config or --set")
@@ -63,10 +63,6 @@ async def _memory(settings: Settings, tell: Say, *, makes: bool = False) -> Asyn
 
 def _is_begun(folder: Path) -> bool:
     return folder.exists()
-
-
-def _folder(settings: Settings) -> Path:
-    return Path(settings.embedded.data_dir).absolute()
 
 
 def _without_store(settings: Settings) -> Settings:

@@ -44,7 +44,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Settings]:
         return
     if sys.platform == "win32":
         raise StartError("the embedded servers need Linux or macOS: set redis.url and storage.endpoint_url")
-    async with DataFolder.opened(_folder(settings)) as folder:
+    async with DataFolder.opened(data_folder(settings)) as folder:
         servers: list[Server] = []
         if settings.redis.url == EMBEDDED:
             servers.append(valkey(folder))
@@ -65,7 +65,7 @@ async def reached(settings: Settings) -> AsyncIterator[Settings]:
     if not _wanted(settings) or sys.platform == "win32":
         running = None
     else:
-        running = await _of_running_service(settings, _folder(settings))
+        running = await _of_running_service(settings, data_folder(settings))
     if running is not None:
         yield running
         return
@@ -77,7 +77,8 @@ def _wanted(settings: Settings) -> bool:
     return EMBEDDED in (settings.redis.url, settings.storage.endpoint_url)
 
 
-def _folder(settings: Settings) -> Path:
+def data_folder(settings: Settings) -> Path:
+    """Where the data of the embedded servers lie."""
     return Path(settings.embedded.data_dir).absolute()
 
 
