@@ -30,6 +30,7 @@ from tests.web_front import fronted
 INITIATE = "/v1/download/initiate"
 CLOSED = {"open": False}
 STREAM = {"Accept": "text/event-stream"}
+LINKS = ("subscribeUrl", "statusUrl")
 JOB_ROUTES = [route for route in ROUTES if "job_id" in route.path]
 
 
@@ -155,6 +156,9 @@ async def test_links_carry_a_token_that_reads_one_job(start: Start, settings: di
         assert b"event: complete" in stream.raw
         status = await browser.call("GET", answer.body["statusUrl"])
         assert (status.status, status.body["status"]) == (200, "completed")
+        (listed,) = (await server.call("GET", "/v1/download/jobs")).body["jobs"]
+        for job in (status.body, listed):
+            assert {name: job[name] for name in LINKS} == {name: answer.body[name] for name in LINKS}
         kept = status.body["files"][0]["downloadUrl"]
         assert (await browser.call("GET", kept)).status == 302
         other = (await server.initiate(files)).body["jobId"]

@@ -466,7 +466,7 @@ class TestRender:
             *("jobId", "status", "progress", "filesCompleted", "filesFailed", "totalFiles", "bytesFetched"),
             *("bytesTotal", "attempt", "currentFile", "queuePosition", "files", "archive", "downloadUrl"),
             *("expiresAt", "archiveExpiresAt", "error", "errorCode", "createdAt", "startedAt", "updatedAt"),
-            *("completedAt", "processingTimeMs", "requestId", "callback"),
+            *("completedAt", "processingTimeMs", "subscribeUrl", "statusUrl", "requestId", "callback"),
         ]
         assert body["archive"] == {"name": "a.zip", "size": 99, "entries": 2, "etag": "etag"}
         assert body["createdAt"] == "2023-11-14T22:13:20.123Z"

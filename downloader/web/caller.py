@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -55,6 +56,12 @@ async def may_go_on(request: web.Request) -> bool:
 
 async def token_for(request: web.Request, job_id: str) -> str | None:
     """The token for links to a job in an answer to this call; None where its caller needs none."""
+    return (await tokens_for(request))(job_id)
+
+
+async def tokens_for(request: web.Request) -> Callable[[str], str | None]:
+    """What makes the tokens for links to several jobs in an answer to this call, by their ids."""
     if not request[CALLER].is_known:
-        return None
-    return read_token(await request.app[PARTS].keys.token_secret(), job_id)
+        return lambda _: None
+    secret = await request.app[PARTS].keys.token_secret()
+    return lambda job_id: read_token(secret, job_id)

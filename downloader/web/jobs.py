@@ -12,6 +12,7 @@ from downloader.errors import Fault, InvalidRequest
 from downloader.jobs import JobState
 from downloader.state.listing import Cursor
 from downloader.web import render
+from downloader.web.caller import tokens_for
 from downloader.web.calls import LINKS, NO_STORE, number
 from downloader.web.parts import PARTS, TENANT
 
@@ -26,7 +27,9 @@ async def list_jobs(request: web.Request) -> web.Response:
     page = await request.app[PARTS].listing.page(request[TENANT], after=after, limit=limit, states=states)
     links, now_s = request.app[LINKS], time.time()
     following = f"{page.next.created_ms}-{page.next.job_id}" if page.next else None
-    body = render.jobs_page([(record, links.link(record.snapshot, now_s)) for record in page.records], following)
+    token = await tokens_for(request)
+    jobs = [(record, links.link(record.snapshot, now_s), token(record.job_id)) for record in page.records]
+    body = render.jobs_page(jobs, following)
     answer = web.Response(body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: NO_STORE})
     if following:
         answer.headers[hdrs.LINK] = f'<{_path_of_next(limit, states, following)}>; rel="next"'

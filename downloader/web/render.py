@@ -94,7 +94,7 @@ def initiated(record: JobRecord, token: str | None = None) -> bytes:
         "status": "queued",
         "totalFiles": record.snapshot.total_files,
         "totalFileIds": record.total_file_ids,
-        "subscribeUrl": with_token(f"{BASE}/subscribe/{record.job_id}", token),
+        "subscribeUrl": stream_path(record.job_id, token),
         "statusUrl": status_path(record.job_id, token),
         "createdAt": iso(record.created_ms),
     }
@@ -104,6 +104,11 @@ def initiated(record: JobRecord, token: str | None = None) -> bytes:
 def status_path(job_id: str, token: str | None) -> str:
     """Where the job's status is read."""
     return with_token(f"{BASE}/status/{job_id}", token)
+
+
+def stream_path(job_id: str, token: str | None) -> str:
+    """Where the job's events are."""
+    return with_token(f"{BASE}/subscribe/{job_id}", token)
 
 
 def with_token(path: str, token: str | None) -> str:
@@ -146,6 +151,8 @@ def _job(
         "updatedAt": iso(record.updated_ms),
         "completedAt": _iso(record.completed_ms),
         "processingTimeMs": _processing_ms(record),
+        "subscribeUrl": stream_path(record.job_id, token),
+        "statusUrl": status_path(record.job_id, token),
         "requestId": record.request_id,
         "callback": _callback(record.callback, deliveries),
     }
@@ -177,9 +184,15 @@ def _callback(callback: Callback | None, deliveries: Sequence[Delivery] | None) 
     return body
 
 
-def jobs_page(jobs: Sequence[tuple[JobRecord, SignedLink | None]], following: str | None) -> bytes:
-    """A page of jobs without their files; `next` is what to give as `after` for the page behind it, null at the end."""
-    body: JobsPage = {"jobs": [_job(record, None, link) for record, link in jobs], "next": following}
+def jobs_page(jobs: Sequence[tuple[JobRecord, SignedLink | None, str | None]], following: str | None) -> bytes:
+    """A page of jobs, each with its link and its read token, without their files.
+
+    `following` is what to give as `after` for the page behind it, None at the end.
+    """
+    body: JobsPage = {
+        "jobs": [_job(record, None, link, token=token) for record, link, token in jobs],
+        "next": following,
+    }
     return encoded(body)
 
 

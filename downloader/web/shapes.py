@@ -37,6 +37,10 @@ DownloadUrl = Annotated[Url, Field(description="Where the archive lies, for whoe
 ExpiresAt = Annotated[Time, Field(description="When `downloadUrl` stops working; a later read gives a fresh one.")]
 ErrorText = Annotated[str, Field(description="Why there is no archive, in one sentence.")]
 ErrorCode = Annotated[str, Field(description="The same as a code; `/errors/{code}` explains it.")]
+SubscribeUrl = Annotated[
+    Path, Field(description="Where the job's events are, relative to the service; good for a browser as it stands.")
+]
+StatusUrl = Annotated[Path, Field(description="Where the job's status is, relative to the service.")]
 AttemptNumber = Annotated[Count, Field(description="Which attempt at the job this is; 0 before the first.")]
 
 
@@ -47,8 +51,8 @@ class Initiated(TypedDict):
     status: Annotated[Literal["queued"], Field(description="Always `queued`, also when the call is repeated.")]
     totalFiles: TotalFiles
     totalFileIds: Annotated[Count, Field(description="How many ids the request gave.")]
-    subscribeUrl: Annotated[Path, Field(description="Where the job's events are, relative to the service.")]
-    statusUrl: Annotated[Path, Field(description="Where the job's status is, relative to the service.")]
+    subscribeUrl: SubscribeUrl
+    statusUrl: StatusUrl
     createdAt: Time
 
 
@@ -115,6 +119,8 @@ class JobObject(Figures):
     updatedAt: Time
     completedAt: Time | None
     processingTimeMs: Annotated[Count | None, Field(description="From the start to the end, or to the last change.")]
+    subscribeUrl: SubscribeUrl
+    statusUrl: StatusUrl
     requestId: Annotated[str, Field(description="The id of the call that started the job.")]
     callback: CallbackObject | None
 

@@ -125,6 +125,8 @@ _UNLISTED = _FIGURES | {
     "updatedAt": "2026-01-31T12:00:02.500Z",
     "completedAt": "2026-01-31T12:00:02.500Z",
     "processingTimeMs": 2480,
+    "subscribeUrl": f"/v1/download/subscribe/{JOB_ID}",
+    "statusUrl": f"/v1/download/status/{JOB_ID}",
     "requestId": _REQUEST_ID,
     "callback": None,
 }
