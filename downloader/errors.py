@@ -10,8 +10,13 @@
     ├── LeaseLostError              this attempt no longer owns its job; it must stop and publish nothing
     ├── SourceError                 one file could not be had; `transient` says whether another try may help
     │   └── SourceChangedError      the source's content changed between two attempts to fetch it
-    └── JobError                    the whole job fails with this code
-        └── StorageError            the archive could not be stored
+    ├── JobError                    the whole job fails with this code
+    │   └── StorageError            the archive could not be stored
+    └── ClientError                 a command of the client cannot go on
+        ├── AskedWrongError         the list or the output cannot be used; nothing was begun
+        ├── RefusedError            the service, or the store, says no
+        ├── AwayError               the service, or the store, does not answer for too long
+        └── SaveError               the archive cannot be written here
 
 The domain knows codes only. `web/problems.py` has the table of HTTP statuses; whatever is not in this tree is
 `internal`: logged with its traceback, never shown.
@@ -95,7 +100,7 @@ class LeaseLostError(DownloaderError):
 
 
 class SourceError(DownloaderError):
-    """One file could not be had, by a code of the table in the README."""
+    """One file could not be had, by a code of the table in docs/sources.md."""
 
     def __init__(self, code: str, message: str, *, transient: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(code, message)
@@ -123,3 +128,37 @@ class StorageError(JobError):
 
     def __init__(self, code: str, message: str, *, transient: bool = True) -> None:
         super().__init__(code, message, transient=transient)
+
+
+class ClientError(DownloaderError):
+    """A command of the client cannot go on; the message is one line that names the remedy."""
+
+
+class AskedWrongError(ClientError):
+    """What was asked for cannot be begun: a line of a list is no URL, or the output is there already."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("asked_wrong", message)
+
+
+class RefusedError(ClientError):
+    """The service said no, with a code of its own; `faults` names what is wrong with a request."""
+
+    def __init__(self, code: str, message: str, faults: tuple[Fault, ...] = (), *, status: int = 0) -> None:
+        super().__init__(code, message)
+        self.faults = faults
+        self.status = status
+
+
+class AwayError(ClientError):
+    """The service or the store does not answer; the same command may work later, and goes on where it stopped."""
+
+    def __init__(self, message: str, code: str = "away") -> None:
+        super().__init__(code, message)
+
+
+class SaveError(ClientError):
+    """The archive cannot be written: no room, no right, or the reader of standard output has left."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("not_saved", message)

@@ -27,7 +27,10 @@ _ALPHABET = string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is kept of a key: whose it is, the digest of its secret, and until when it holds (epoch milliseconds)."""
+    """What is kept of a key: whose it is, the digest of its secret, and until when it holds (epoch milliseconds).
+
+    `admin`: its holder may look at the whole service too, all tenants together.
+    """
 
     key_id: str
     tenant: str
@@ -35,6 +38,7 @@ class ApiKey:
     name: str
     created_ms: int
     expires_ms: int | None = None
+    admin: bool = False
 
     def holds(self, secret: str, now_ms: float) -> bool:
         """Whether `secret` is this key's and the key has not expired; the time taken tells nothing of the secret."""

@@ -65,6 +65,73 @@ class Meter:
         """A neighbour was looked at."""
 
 
+class Meters(Meter):
+    """Has each of several meters count; see `Meter`."""
+
+    def __init__(self, *meters: Meter) -> None:
+        self._meters = meters
+
+    def job_taken(self, waited_s: float) -> None:
+        """By all; so for all below."""
+        for meter in self._meters:
+            meter.job_taken(waited_s)
+
+    def job_ended(self, ending: Ending, took_s: float) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.job_ended(ending, took_s)
+
+    def file_done(self) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.file_done()
+
+    def file_failed(self, code: str) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.file_failed(code)
+
+    def fetched(self, size_bytes: int) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.fetched(size_bytes)
+
+    def stored(self, size_bytes: int, took_s: float) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.stored(size_bytes, took_s)
+
+    def answered(self, method: str, route: str, status: int, took_s: float) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.answered(method, route, status, took_s)
+
+    def refused(self, code: str) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.refused(code)
+
+    def stream_opened(self) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.stream_opened()
+
+    def stream_closed(self, took_s: float) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.stream_closed(took_s)
+
+    def callback_sent(self, outcome: str) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.callback_sent(outcome)
+
+    def seen(self, neighbour: Neighbour, *, there: bool) -> None:
+        """By all."""
+        for meter in self._meters:
+            meter.seen(neighbour, there=there)
+
+
 class Span:
     """One step in the story of a call; this one is told to nobody."""
 

@@ -70,7 +70,9 @@ def _without_store(settings: Settings) -> Settings:
     return settings.model_copy(update={"storage": settings.storage.model_copy(update={"endpoint_url": ""})})
 
 
-async def new_key(settings: Settings, say: Say, tell: Say, tenant: str, name: str, days: float | None) -> int:
+async def new_key(
+    settings: Settings, say: Say, tell: Say, tenant: str, name: str, days: float | None, *, admin: bool = False
+) -> int:
     """Make a key; `say` gets the key alone, `tell` what there is to know about it."""
     if not re.fullmatch(TENANT_PATTERN, tenant):
         raise StartError(f"{tenant!a} is no tenant: use up to 64 letters, digits, dots, dashes and underscores")
@@ -80,10 +82,11 @@ async def new_key(settings: Settings, say: Say, tell: Say, tenant: str, name: st
     if days is not None and not 0 < days <= DAYS_MAX:
         raise StartError(f"--expires-days must be more than 0 and at most {DAYS_MAX}")
     async with _memory(settings, tell, makes=True) as memory:
-        key, text = await Keys(memory.client, memory.scripts).make(tenant, name, days and days * DAY_S)
+        known = Keys(memory.client, memory.scripts)
+        key, text = await known.make(tenant, name, days and days * DAY_S, admin=admin)
     say(text)
-    tell(f"Key {key.key_id} of tenant {tenant}, {_until(key)}. It is shown this once; keep it secret.")
-    _note("key_made", tenant=tenant, key_id=key.key_id)
+    tell(f"Key {key.key_id} of tenant {tenant}, {_rights(key)}{_until(key)}. It is shown this once; keep it secret.")
+    _note("key_made", tenant=tenant, key_id=key.key_id, rights="admin" if admin else "tenant")
     return 0
 
 
@@ -92,7 +95,9 @@ async def list_keys(settings: Settings, say: Say, tell: Say) -> int:
     async with _memory(settings, tell) as memory:
         found = await Keys(memory.client, memory.scripts).all()
     for key in found:
-        say(f"{key.key_id}  {key.tenant}  made {_day(key.created_ms)}, {_until(key)}  {key.name}".rstrip())
+        say(
+            f"{key.key_id}  {key.tenant}  made {_day(key.created_ms)}, {_rights(key)}{_until(key)}  {key.name}".rstrip()
+        )
     tell(f"{len(found)} {'key' if len(found) == 1 else 'keys'}")
     return 0
 
@@ -161,6 +166,10 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def _rights(key: ApiKey) -> str:
+    return "admin, " if key.admin else ""
 
 
 def _until(key: ApiKey) -> str:

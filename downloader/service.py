@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,12 +26,15 @@ from downloader.state.feed import Feed
 from downloader.state.hooks import Hooks
 from downloader.state.keys import Keys
 from downloader.state.listing import Listing
+from downloader.state.overview import Watch
 from downloader.state.queue import Queue
+from downloader.state.replicas import Pulse, Replica
 from downloader.state.scripts import Scripts
 from downloader.state.store import Store
 from downloader.state.watch import watch_redis
 from downloader.telemetry import Telemetry, telemetry
 from downloader.telemetry.scrape import Scrape
+from downloader.telemetry.tally import Tally
 from downloader.web.app import build, drain
 from downloader.web.metrics import build_metrics
 from downloader.web.parts import ReadMetrics, ServiceState, WebParts
@@ -141,6 +147,10 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
             deliverer.stir()
 
         feed.ended = ended
+        state = ServiceState()
+        pulse = Pulse(
+            scripts, queue.process, _replica(worker, cache.memory, watching.tally, state), watching.tally.take
+        )
 
         await _first_look(watch)
         await stack.enter_async_context(
@@ -151,6 +161,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
                 janitor.run(),
                 deliverer.run(),
                 budgets.run(),
+                pulse.run(),
             )
         )
 
@@ -160,12 +171,13 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
             settings,
             store,
             Listing(client, scripts),
+            Watch(scripts),
             Keys(client, scripts),
             budgets,
             feed,
             signer.sign,
             checks,
-            ServiceState(),
+            state,
             observer=observer,
             metrics=metrics,
         )
@@ -180,6 +192,23 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
 
 def _status_url(public_url: str) -> Callable[[str], str]:
     return lambda job_id: f"{public_url.rstrip('/')}{BASE}/status/{job_id}"
+
+
+def _replica(worker: Worker, memory: ByteBudget, tally: Tally, state: ServiceState) -> Callable[[], Replica]:
+    """What this process tells of itself, whenever it is asked."""
+    host, pid, since_ms = socket.gethostname(), os.getpid(), int(time.time() * 1000)
+    return lambda: Replica(
+        host=host,
+        pid=pid,
+        version=__version__,
+        since_ms=since_ms,
+        slots=worker.slots,
+        running=worker.running,
+        streams=tally.streams,
+        memory_used=memory.used_bytes,
+        memory_total=memory.total_bytes,
+        draining=state.draining,
+    )
 
 
 @asynccontextmanager

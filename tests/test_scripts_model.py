@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -291,6 +291,24 @@ def check_record(job: ModelJob, record: dict[str, str]) -> None:
     if job.state is JobState.PROCESSING:
         assert record["token"] == job.token
     assert ("gone" in record) == job.gone
+
+
+def check_tallies(model: Model, seen: Seen) -> None:
+    """Every end of a job is counted once, by the minute and by the hour; who has a job is said with its token."""
+    ended = Counter(job.state for job in model.jobs.values() if not job.active)
+    codes = Counter(job.code for job in model.jobs.values() if job.state is JobState.FAILED)
+    wanted = Counter({f"jobs:{state}": count for state, count in ended.items()})
+    wanted.update({f"job:{code}": count for code, count in codes.items()})
+    for kind in ("m", "h"):
+        found: Counter[str] = Counter()
+        for name in seen.names("tally"):
+            if name.startswith(kind):
+                found.update({field: int(amount) for field, amount in seen.hash(f"tally:{name}").items()})
+        assert found == wanted
+    assert set(seen.scores("recent")) == {job.job_id for job in model.jobs.values() if not job.gone}
+    for job_id, job in model.jobs.items():
+        if job.state is JobState.PROCESSING:
+            assert seen.hash(f"job:{job_id}")["by"].partition(" ")[2] == job.token
 
 
 def check_leftovers(model: Model, seen: Seen) -> None:
@@ -818,6 +836,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         check_places(self.model, seen)
         check_leases(self.model, seen)
         check_leftovers(self.model, seen)
+        check_tallies(self.model, seen)
         check_lasting(self.model, seen)
         check_callbacks(self.model, seen)
         self.check_events(seen)

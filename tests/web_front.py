@@ -18,6 +18,7 @@ from downloader.state.client import connect, opened
 from downloader.state.feed import Feed
 from downloader.state.keys import Keys
 from downloader.state.listing import Listing
+from downloader.state.overview import Watch
 from downloader.state.queue import Queue
 from downloader.state.scripts import Scripts
 from downloader.state.store import Store
@@ -99,6 +100,7 @@ async def fronted(
             settings,
             store,
             Listing(client, scripts),
+            Watch(scripts),
             Keys(client, scripts),
             Budgets(scripts),
             feed,

@@ -35,12 +35,14 @@ class Keys:
         self._seen: OrderedDict[str, tuple[ApiKey, float]] = OrderedDict()
         self._secret = (b"", float("-inf"))
 
-    async def make(self, tenant: str, name: str = "", life_s: float | None = None) -> tuple[ApiKey, str]:
+    async def make(
+        self, tenant: str, name: str = "", life_s: float | None = None, *, admin: bool = False
+    ) -> tuple[ApiKey, str]:
         """Make a key for `tenant` and keep it; gives it with its text, which cannot be had again."""
         now_ms = int(time.time() * 1000)
         expires_ms = None if life_s is None else now_ms + int(life_s * 1000)
         key_id, secret = keys.generate()
-        key = ApiKey(key_id, tenant, keys.digest_of(secret), name, now_ms, expires_ms)
+        key = ApiKey(key_id, tenant, keys.digest_of(secret), name, now_ms, expires_ms, admin)
         while not await answered(self._client.hsetnx(self._name, key_id, _API_KEY.dump_json(key))):
             key_id, _ = keys.generate()
             key = replace(key, key_id=key_id)

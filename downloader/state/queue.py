@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from downloader.config import JobsSettings, LimitsSettings, WorkerSettings
 from downloader.errors import LeaseLostError
+from downloader.events import fetching_to_field
 from downloader.jobs import Claim, Completed, Failed, Figures, FileResult, JobRequest, Settlement, kept_folder
 from downloader.state.client import BLOCK_S, Client, answered
 from downloader.state.records import file_to_json
@@ -62,6 +63,11 @@ class Queue:
         self._process = secrets.token_hex(8)
         self._nonce = secrets.token_hex(8)
         self._draining = False
+
+    @property
+    def process(self) -> str:
+        """By which name this process claims."""
+        return self._process
 
     async def claim(self, running: int, slots: int) -> Claim | None:
         """Take the next job, or None when there is none for a process with `running` jobs in `slots`.
@@ -130,6 +136,7 @@ class Queue:
             "" if figures.bytes_total is None else figures.bytes_total,
             figures.progress,
             figures.current_file or "",
+            fetching_to_field(figures.fetching),
             event,
             *changes,
         )

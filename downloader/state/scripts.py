@@ -40,6 +40,8 @@ NAMES = (
     "hookagain",
     "server",
     "census",
+    "pulse",
+    "overview",
 )
 Argument = str | bytes | int | float
 

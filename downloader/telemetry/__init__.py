@@ -1,7 +1,7 @@
 """What the outside sees of the service at work: Prometheus metrics, and OpenTelemetry traces where they are wanted.
 
-`metrics.py` counts, `scrape.py` reads the figures out, `otel.py` tells the stories. The parts of the service know none
-of this; they speak the words of `observing.py`.
+`metrics.py` counts, `tally.py` does so for the figures of all replicas together, `scrape.py` reads the figures out,
+`otel.py` tells the stories. The parts of the service know none of this; they speak the words of `observing.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from downloader.config import TelemetrySettings
 from downloader.errors import StartError
-from downloader.observing import Meter, Observer, Tracer
+from downloader.observing import Meters, Observer, Tracer
 from downloader.telemetry.metrics import Metrics
+from downloader.telemetry.tally import Tally
 
 __all__ = ["Telemetry", "telemetry"]
 
@@ -23,6 +24,7 @@ class Telemetry:
     """Who is told of the work, and the figures that come of it; `metrics` is None when they are not wanted."""
 
     observer: Observer
+    tally: Tally
     metrics: Metrics | None
 
 
@@ -34,7 +36,9 @@ async def telemetry(settings: TelemetrySettings, version: str) -> AsyncIterator[
     """
     metrics = Metrics(version) if settings.metrics else None
     async with _tracing(settings.otlp_endpoint, version) as tracer:
-        yield Telemetry(Observer(metrics or Meter(), tracer), metrics)
+        tally = Tally()
+        meter = Meters(metrics, tally) if metrics else tally
+        yield Telemetry(Observer(meter, tracer), tally, metrics)
 
 
 def _tracing(endpoint: str, version: str) -> AbstractAsyncContextManager[Tracer]:

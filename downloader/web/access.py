@@ -33,6 +33,12 @@ WRONG_KEY = "The key is unknown, revoked or expired; ask the operator of this se
 NO_BEARER = "The Authorization header must be, once: Bearer dl_... (the key as it was printed)."
 NOT_ITS_OWN = "The token is not the one of this job; take subscribeUrl and statusUrl as initiate gave them."
 
+ADMIN_CLOSED = (
+    "The admin view wants a key with the admin right, on this machine too: send one in the header "
+    "Authorization: Bearer dl_... (made with: downloader keys new --admin ops)."
+)
+NO_ADMIN = "This key has no admin right; the operator of this service makes one with: downloader keys new --admin ops."
+
 FIGURES = "Figures are for this machine only; give them a port of their own with telemetry.metrics_port."
 THIS_MACHINE = AccessSettings(open="loopback")
 _BEARER = re.compile(r"(?i)bearer +(\S+) *")
@@ -60,14 +66,18 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _caller(request: web.Request, route: Route) -> Caller:
-    """Who calls; RequestError `key_required`, `key_invalid` or `token_invalid` for nobody."""
+    """Who calls; RequestError `key_required`, `key_invalid`, `token_invalid` or `admin_required` for nobody."""
     parts = request.app[PARTS]
     shown = _shown_key(request)
     if shown is not None:
         key = await parts.keys.verify(shown)
         if key is None:
             raise RequestError("key_invalid", WRONG_KEY)
+        if route.need is Need.ADMIN and not key.admin:
+            raise RequestError("admin_required", NO_ADMIN)
         return Caller(key.tenant, key.key_id)
+    if route.need is Need.ADMIN:
+        raise RequestError("key_required", ADMIN_CLOSED)
     token = request.query.get("token")
     if route.need is Need.READ and token is not None:
         return await _holder(request, token)

@@ -18,7 +18,7 @@ JOB_ID = web.RequestKey("job_id", str)
 log = structlog.get_logger(AUDIT)
 # The caller has gone before the answer.
 LEFT = "left"
-_TURNED_AWAY = frozenset({"key_required", "key_invalid", "token_invalid"})
+_TURNED_AWAY = frozenset({"key_required", "key_invalid", "token_invalid", "admin_required"})
 
 
 @web.middleware

@@ -15,6 +15,7 @@ from downloader.state.budgets import Budgets
 from downloader.state.feed import Feed
 from downloader.state.keys import Keys
 from downloader.state.listing import Listing
+from downloader.state.overview import Watch
 from downloader.state.store import Store
 
 
@@ -67,6 +68,7 @@ class WebParts:
     settings: Settings
     store: Store
     listing: Listing
+    watch: Watch
     keys: Keys
     budgets: Budgets
     feed: Feed

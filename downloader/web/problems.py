@@ -41,6 +41,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "key_required": (401, "A key is required"),
     "key_invalid": (401, "The key is not valid"),
     "token_invalid": (401, "The token is not valid"),
+    "admin_required": (403, "An admin key is required"),
     "not_found": (404, "Not found"),
     "job_not_found": (404, "Job not found"),
     "file_not_kept": (404, "The file was not kept"),

@@ -13,12 +13,16 @@ from downloader.web.parts import Handler
 
 
 class Need(enum.Enum):
-    """What a caller must show: nothing, a key or the job's own read token, a key, or that it is on this machine."""
+    """What a caller must show: nothing, a key or the job's own read token, a key, or that it is on this machine.
+
+    Or a key with the admin right, from everywhere and however open the service is.
+    """
 
     NOTHING = "nothing"
     READ = "read"
     KEY = "key"
     MACHINE = "machine"
+    ADMIN = "admin"
 
 
 class Budget(enum.StrEnum):

@@ -33,7 +33,8 @@ local function take(job, tenant)
   local token = redis.call('HINCRBY', jk, 'epoch', 1) .. '-' .. nonce
   redis.call('HINCRBY', jk, 'attempt', 1)
   redis.call('HSETNX', jk, 'started', NOW)
-  redis.call('HSET', jk, 'state', 'processing', 'token', token, 'current', '', 'seq', 0)
+  -- Who has it, with the token: a replica of an earlier version, which takes it later, leaves this as it stands.
+  redis.call('HSET', jk, 'state', 'processing', 'token', token, 'current', '', 'seq', 0, 'by', process .. ' ' .. token)
   if redis.call('HDEL', jk, 'kept') == 0 then
     redis.call('HSET', jk, 'done', 0, 'failed', 0, 'bytes', 0, 'btotal', '', 'progress', 0)
   end

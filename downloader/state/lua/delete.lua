@@ -10,6 +10,7 @@ redis.call('DEL', P .. 'req:' .. job, P .. 'files:' .. job, P .. 'hooklog:' .. j
 hook_plan(job, false)
 redis.call('HDEL', jk, 'hook', 'hooktoken')
 redis.call('ZREM', P .. 'jobs:' .. f[1], job)
+redis.call('ZREM', P .. 'recent', job)
 if f[2] then redis.call('ZADD', P .. 'expiries', NOW, f[2]) end
 if f[4] then redis.call('ZADD', P .. 'expiries', NOW, f[4]) end
 redis.call('PEXPIRE', jk, ARGV[3])

@@ -47,6 +47,7 @@ for _, oldest in ipairs(redis.call('ZRANGE', list, 0, 19)) do  -- more than come
 end
 redis.call('ZADD', list, NOW, job)
 keep_list(tenant, tonumber(ARGV[15]))
+note_recent(job, tonumber(ARGV[15]))
 if idem ~= '' then
   redis.call('DEL', ik)
   redis.call('HSET', ik, 'job', job, 'fp', fingerprint)

@@ -5,7 +5,7 @@ local LIVE_MAX, EVENTS_MAX, WAKE_MAX = 20000, 1000, 64
 local time = redis.call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local DAY_MS, MINUTE_MS = 86400000, 60000
+local DAY_MS, HOUR_MS, MINUTE_MS = 86400000, 3600000, 60000
 
 local SNAPSHOT = {'state', 'progress', 'done', 'failed', 'total', 'bytes', 'btotal', 'current', 'attempt', 'err',
   'ecode', 'akey', 'aname', 'aexp'}
@@ -21,10 +21,12 @@ local function append(job, entry)
   return id
 end
 
--- The job's snapshot as an event, in the same step as the change that made it.
-local function emit(job)
+-- The job's snapshot as an event, in the same step as the change that made it. `fetching`: what this event alone tells
+-- of the files under way, "" for nothing.
+local function emit(job, fetching)
   local values = redis.call('HMGET', job_key(job), unpack(SNAPSHOT))
   local entry = {'k', 'state'}
+  if fetching and fetching ~= '' then entry = {'k', 'state', 'fetching', fetching} end
   for i, name in ipairs(SNAPSHOT) do
     if values[i] and values[i] ~= '' then
       entry[#entry + 1] = name
@@ -129,14 +131,40 @@ end
 -- The list of a tenant's jobs outlives them, those that wait or are worked on for days included.
 local function keep_list(tenant, record_ms) redis.call('PEXPIRE', P .. 'jobs:' .. tenant, 2 * record_ms + 7 * DAY_MS) end
 
+-- What happened in this minute and in this hour, over all replicas; a day's failures are looked at by the hour. However
+-- many names come, no more than so many are told apart.
+local TALLIED_MAX = 200
+local function tally(name, amount)
+  local minute = P .. 'tally:m:' .. math.floor(NOW / MINUTE_MS)
+  local hour = P .. 'tally:h:' .. math.floor(NOW / HOUR_MS)
+  for _, one in ipairs({{minute, 2 * HOUR_MS}, {hour, 26 * HOUR_MS}}) do
+    local is_new = redis.call('HEXISTS', one[1], name) == 0
+    local counted = is_new and redis.call('HLEN', one[1]) >= TALLIED_MAX and 'other' or name
+    redis.call('HINCRBY', one[1], counted, amount)
+    redis.call('PEXPIRE', one[1], one[2])
+  end
+end
+
+-- The jobs of all tenants that were taken in or have ended last.
+local RECENT_MAX = 200
+local function note_recent(job, record_ms)
+  redis.call('ZADD', P .. 'recent', NOW, job)
+  redis.call('ZREMRANGEBYRANK', P .. 'recent', 0, -RECENT_MAX - 1)
+  redis.call('PEXPIRE', P .. 'recent', record_ms)
+end
+
 -- A terminal job: everything that outlives it gets its time to live, and its callback is due.
 local function retire(job, record_ms, request_ms)
   redis.call('PEXPIRE', job_key(job), record_ms)
   redis.call('PEXPIRE', P .. 'files:' .. job, record_ms)
   redis.call('PEXPIRE', P .. 'ev:' .. job, record_ms)
   redis.call('PEXPIRE', P .. 'req:' .. job, request_ms)
-  keep_list(redis.call('HGET', job_key(job), 'tenant'), record_ms)
+  local f = redis.call('HMGET', job_key(job), 'tenant', 'state', 'ecode')
+  keep_list(f[1], record_ms)
   hook_plan(job, NOW)
+  tally('jobs:' .. f[2], 1)
+  if f[2] == 'failed' then tally('job:' .. f[3], 1) end
+  note_recent(job, record_ms)
 end
 
 -- True while `token` is the job's and the job is being worked on.
