@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from downloader.jobs import TERMINAL, JobState, Snapshot
+from downloader.jobs import TERMINAL, Fetching, JobState, Snapshot
 
 EventName = Literal["progress", "complete", "error"]
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
@@ -75,12 +75,23 @@ def snapshot_from_fields(fields: Mapping[bytes, bytes]) -> Snapshot:
         bytes_total=integer(fields, b"btotal"),
         current_file=text(fields, b"current"),
         attempt=int(fields.get(b"attempt") or 0),
+        fetching=_fetching(fields.get(b"fetching", b"")),
         error=text(fields, b"err"),
         error_code=text(fields, b"ecode"),
         archive_key=text(fields, b"akey"),
         archive_name=text(fields, b"aname"),
         archive_expires_ms=integer(fields, b"aexp"),
     )
+
+
+def fetching_to_field(fetching: Fetching) -> str:
+    """The files that arrive, as an event keeps them: `0:1048576 3:512`. The record does not: it is soon not true."""
+    return " ".join(f"{index}:{received}" for index, received in fetching)
+
+
+def _fetching(field: bytes) -> Fetching:
+    pairs = (word.partition(b":") for word in field.split())
+    return tuple((int(index), int(received)) for index, _, received in pairs)
 
 
 def integer(fields: Mapping[bytes, bytes], name: bytes) -> int | None:

@@ -175,6 +175,10 @@ class Archive:
     kept: bool = False
 
 
+# Files that arrive just now: the place of each in the request, and its bytes so far.
+Fetching = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The figures of a job that every event carries; counters in files and bytes, times in epoch milliseconds."""
@@ -188,6 +192,7 @@ class Snapshot:
     bytes_total: int | None
     current_file: str | None
     attempt: int
+    fetching: Fetching = ()
     error: str | None = None
     error_code: str | None = None
     archive_key: str | None = None
@@ -285,6 +290,7 @@ class Figures:
     bytes_total: int | None = None
     progress: int = 0
     current_file: str | None = None
+    fetching: Fetching = ()
 
 
 def kept_folder(archive_key: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.api import Api
 from tests.files import Origin
+from tests.gated import gated_source
 from tests.readers import READERS, Found
 
 UNKNOWN = "6f1a2b3c-0000-4000-8000-000000000000"
@@ -185,6 +186,23 @@ async def test_cancel_stops_the_work(api: Api, origin: Origin) -> None:
     assert (await api.events(job_id))[-1].event == "error"
     again = await api.call("POST", f"/v1/download/{job_id}/cancel")
     assert again.body["status"] == "cancelled"
+
+
+async def test_events_tell_the_bytes_of_files_that_arrive(api: Api) -> None:
+    """While a large file is half here, events name it with its bytes; a small one that is done is not among them."""
+    async with gated_source() as origin, asyncio.timeout(20):
+        job_id = await api.submit([origin.url(100, "small"), origin.held(1_000_000)])
+        told = []
+        async for frame in api.stream(job_id):
+            assert isinstance(frame.data, dict)
+            if frame.event != "progress":
+                continue
+            told.append(frame.data.get("fetching"))
+            if frame.data["filesCompleted"] == 1 and told[-1] == [{"index": 1, "bytesFetched": 500_000}]:
+                origin.gate.set()
+        assert [{"index": 1, "bytesFetched": 500_000}] in told
+        assert told[0] is None  # the first is from the record, or the claim: nothing has arrived
+        assert (await api.status(job_id))["status"] == "completed"
 
 
 async def test_delete_forgets_the_job(api: Api, origin: Origin) -> None:

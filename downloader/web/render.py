@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import to_json
 
@@ -23,6 +23,7 @@ from downloader.web.parts import Sign, SignedLink
 from downloader.web.shapes import (
     ArchiveObject,
     CallbackObject,
+    Figures,
     FilesPage,
     Initiated,
     JobObject,
@@ -196,7 +197,7 @@ def jobs_page(jobs: Sequence[tuple[JobRecord, SignedLink | None, str | None]], f
     return encoded(body)
 
 
-def _figures(job_id: str, snapshot: Snapshot) -> SnapshotEvent:
+def _figures(job_id: str, snapshot: Snapshot) -> Figures:
     return {
         "jobId": job_id,
         "status": snapshot.state.value,
@@ -246,9 +247,11 @@ def _file(record: JobRecord, file: FileResult, token: str | None, *, is_there: b
 
 def snapshot_body(job_id: str, snapshot: Snapshot, link: SignedLink | None) -> bytes:
     """The snapshot of an event; what is not known is left out."""
-    body = _figures(job_id, snapshot)
+    body = cast("SnapshotEvent", _figures(job_id, snapshot))  # an event has them, and what is known besides
     if snapshot.current_file is not None:
         body["currentFile"] = snapshot.current_file
+    if snapshot.fetching:
+        body["fetching"] = [{"index": index, "bytesFetched": received} for index, received in snapshot.fetching]
     if link is not None:
         body |= {"downloadUrl": link.url, "expiresAt": iso_time(link.expires_at)}
     if snapshot.error is not None:

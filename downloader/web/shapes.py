@@ -139,10 +139,20 @@ class FilesPage(TypedDict):
     next: Annotated[int | None, Field(description="Give it as `after` for the page behind this one; null at the end.")]
 
 
+class FetchingObject(TypedDict):
+    """A file that arrives just now."""
+
+    index: Annotated[int, Field(ge=0, description="Its place in the request, from 0.")]
+    bytesFetched: Annotated[Count, Field(description="Its bytes so far; `files` events tell its size, if it is known.")]
+
+
 class SnapshotEvent(Figures):
     """The job as it stands; what is not known is left out."""
 
     currentFile: NotRequired[CurrentFile]
+    fetching: NotRequired[
+        Annotated[list[FetchingObject], Field(description="Files that arrive just now, 32 at most; in live events.")]
+    ]
     downloadUrl: NotRequired[DownloadUrl]
     expiresAt: NotRequired[ExpiresAt]
     error: NotRequired[ErrorText]
@@ -209,6 +219,122 @@ class ProblemObject(TypedDict):
     message: Annotated[str, Field(description="`detail` once more, for older clients.")]
     errors: NotRequired[Annotated[list[FaultObject], Field(description="The faults of the request, at most 20.")]]
     errorCount: NotRequired[Annotated[int, Field(ge=1, description="How many faults there are in all.")]]
+
+
+class QueueObject(TypedDict):
+    """How the queue stands."""
+
+    waiting: Annotated[Count, Field(description="Jobs that wait for a worker.")]
+    pausing: Annotated[Count, Field(description="Jobs that wait out a pause before another attempt.")]
+    processing: Annotated[Count, Field(description="Jobs that are worked on.")]
+    waitsSince: Annotated[Time | None, Field(description="When the job was taken in that waits longest.")]
+
+
+class TenantObject(TypedDict):
+    """What a tenant has in the queue and in the store."""
+
+    tenant: str
+    waiting: Count
+    pausing: Count
+    processing: Count
+    waitsSince: Annotated[Time | None, Field(description="When its job was taken in that is next.")]
+    storedBytes: Annotated[Count, Field(description="Bytes of its archives and kept files.")]
+
+
+class RunningJobObject(TypedDict):
+    """A job that is worked on."""
+
+    jobId: str
+    tenant: str
+    replica: Annotated[str | None, Field(description="The `id` of the replica that has it; null when it is unknown.")]
+    attempt: AttemptNumber
+    alone: Annotated[bool, Field(description="It has taken workers down before, so its replica works on nothing else.")]
+    progress: Progress
+    filesCompleted: FilesCompleted
+    filesFailed: FilesFailed
+    totalFiles: TotalFiles
+    bytesFetched: BytesFetched
+    createdAt: Time
+    startedAt: Annotated[Time, Field(description="When its first attempt began.")]
+    leaseMs: Annotated[
+        int, Field(description="For how long it is its replica's without a renewal; below 0 it is taken back soon.")
+    ]
+
+
+class ReplicaObject(TypedDict):
+    """A process of the service."""
+
+    id: str
+    host: str
+    pid: Count
+    version: str
+    since: Annotated[Time, Field(description="When it started.")]
+    knownMs: Annotated[Count, Field(description="For how long it is still listed if nothing more is heard of it.")]
+    draining: Annotated[bool, Field(description="It stops: it takes no more jobs.")]
+    slots: Annotated[Count, Field(description="Jobs that it can work on at once.")]
+    running: Annotated[Count, Field(description="Jobs that it works on.")]
+    streams: Annotated[Count, Field(description="Event streams that it serves.")]
+    memoryUsedBytes: Annotated[Count, Field(description="What of its memory budget is promised.")]
+    memoryBudgetBytes: Annotated[Count, Field(description="Its memory.budget_bytes.")]
+
+
+class MinuteObject(TypedDict):
+    """What happened in one minute. A file counts once per attempt at its job."""
+
+    at: Annotated[Time, Field(description="When the minute began.")]
+    jobsCompleted: Count
+    jobsFailed: Count
+    jobsCancelled: Count
+    filesDone: Count
+    filesFailed: Count
+    bytesFetched: Count
+
+
+class FailuresObject(TypedDict):
+    """Failures by code, most frequent first."""
+
+    since: Time
+    jobs: dict[str, Count]
+    files: dict[str, Count]
+
+
+class AllFailuresObject(TypedDict):
+    """Failures of the last 60 minutes and of the last 24 hours by the clock, the one that is not over included."""
+
+    hour: FailuresObject
+    day: FailuresObject
+
+
+class RecentJobObject(TypedDict):
+    """A job that was taken in or has ended lately."""
+
+    jobId: str
+    tenant: str
+    status: Annotated[str, WithJsonSchema(_STATE)]
+    filesCompleted: FilesCompleted
+    filesFailed: FilesFailed
+    totalFiles: TotalFiles
+    bytesFetched: BytesFetched
+    archiveBytes: Annotated[Count | None, Field(description="The size of its archive.")]
+    errorCode: ErrorCode | None
+    createdAt: Time
+    completedAt: Time | None
+    tookMs: Annotated[Count | None, Field(description="From its start to its end.")]
+
+
+class OverviewObject(TypedDict):
+    """The whole service, over all tenants and replicas."""
+
+    at: Annotated[Time, Field(description="When this was so.")]
+    maintenance: Annotated[str | None, Field(description="What callers are told while no jobs are taken in.")]
+    queue: QueueObject
+    tenants: Annotated[list[TenantObject], Field(description="Those with jobs or archives, the busiest first.")]
+    tenantsTotal: Annotated[Count, Field(description="How many there are, shown or not.")]
+    running: Annotated[list[RunningJobObject], Field(description="Longest at work first.")]
+    replicas: list[ReplicaObject]
+    minutes: Annotated[list[MinuteObject], Field(description="The last 60, oldest first; the last is not over.")]
+    failures: AllFailuresObject
+    recent: Annotated[list[RecentJobObject], Field(description="Latest first.")]
 
 
 class CodeObject(TypedDict):

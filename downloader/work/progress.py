@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from downloader.jobs import Figures, FileError, FileResult, FileStatus, Source, public_url
+from downloader.jobs import Fetching, Figures, FileError, FileResult, FileStatus, Source, public_url
 
 # While a file arrives its fraction stays below this, so that the bar does not wait at the end for its packing.
 ARRIVING = 0.95
+# Of more files at once an event does not tell the bytes: it goes out several times a second.
+FETCHING_MAX = 32
 
 
 @dataclass(slots=True)
@@ -111,7 +114,13 @@ class Progress:
             bytes_total=None if self._lengths_unknown else max(self._lengths, self._bytes_shown),
             progress=math.floor(99 * share + 1e-9),
             current_file=self._current,
+            fetching=self._fetching(),
         )
+
+    def _fetching(self) -> Fetching:
+        """The files that arrive; those that are complete and wait to be packed are no news."""
+        arriving = ((index, file.received) for index, file in self._moving.items() if file.received != file.length)
+        return tuple(itertools.islice(arriving, FETCHING_MAX))
 
     def take_changes(self, limit: int) -> list[FileResult]:
         """Up to `limit` files that changed, oldest change first; each is given once."""

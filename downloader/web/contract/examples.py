@@ -140,7 +140,8 @@ retry: 2417
 event: progress
 id: 1769860800250-0
 data: {{"jobId":"{JOB_ID}","status":"processing","progress":49,"filesCompleted":1,"filesFailed":0,"totalFiles":2,\
-"bytesFetched":502941,"bytesTotal":null,"attempt":1,"currentFile":"rfc9457.txt"}}
+"bytesFetched":502941,"bytesTotal":null,"attempt":1,"currentFile":"rfc9457.txt",\
+"fetching":[{{"index":1,"bytesFetched":16384}}]}}
 
 : still here
 
