@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import re
-from importlib import metadata, resources
+from importlib import metadata
 from string import Template
 
 from aiohttp import hdrs, web
 
 from downloader.web.address import is_trusted, peer_address
+from downloader.web.assets import POLICY, Asset, served, text_of
 from downloader.web.headers import quality
 from downloader.web.parts import PARTS
 from downloader.web.render import BASE, encoded
@@ -38,23 +37,18 @@ def _version() -> str:
 
 
 VERSION = _version()
-_TEXT = (resources.files("downloader.web") / "page" / "index.html").read_text(encoding="utf-8")
-_STYLE = _TEXT.partition("<style>")[2].partition("</style>")[0]
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_PAGE = Template(text_of("index.html"))
+_HEADERS = {"Content-Security-Policy": POLICY, hdrs.VARY: hdrs.ACCEPT}
 
 
 async def show(request: web.Request) -> web.Response:
-    """The page, or a small service document for who prefers JSON."""
+    """The page, or a small service document for who prefers JSON; 304 when the caller has it."""
     accept = request.headers.get(hdrs.ACCEPT, "*/*")
     if quality(accept, "application/json") > quality(accept, "text/html"):
         body = encoded({"name": "downloader", "version": VERSION, "links": _LINKS})
         return web.Response(body=body, content_type="application/json", headers={hdrs.VARY: hdrs.ACCEPT})
-    text = Template(_TEXT).substitute(base=html.escape(base_url(request)), version=html.escape(VERSION))
-    headers = {"Content-Security-Policy": POLICY, hdrs.VARY: hdrs.ACCEPT, hdrs.CACHE_CONTROL: "no-cache"}
-    return web.Response(text=text, content_type="text/html", headers=headers)
+    text = _PAGE.substitute(base=html.escape(base_url(request)), version=html.escape(VERSION))
+    return served(request, Asset(text.encode(), "text/html", _HEADERS))
 
 
 def base_url(request: web.Request) -> str:

@@ -5,7 +5,8 @@ The application serves exactly these routes, and the OpenAPI document is made fr
 
 from __future__ import annotations
 
-from downloader.web import calls, front, health, sse
+from downloader.web import admin, assets, calls, front, health, sse
+from downloader.web.contract import admin as admin_docs
 from downloader.web.contract import archives, jobs, serve, service
 from downloader.web.initiate import initiate
 from downloader.web.jobs import list_jobs
@@ -40,6 +41,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{BASE}/{JOB}/redeliver", redeliver, jobs.REDELIVER, budget=Budget.CHANGE, audit="redeliver"),
     Route("GET", f"{BASE}/{JOB}", calls.download, archives.DOWNLOAD, Need.READ, Budget.READ, audit="download"),
     Route("DELETE", f"{BASE}/{JOB}", calls.delete, jobs.DELETE, budget=Budget.CHANGE, audit="delete"),
+    Route("GET", "/v1/admin/overview", admin.overview, admin_docs.OVERVIEW, Need.ADMIN, Budget.READ),
     Route("GET", "/livez", health.livez, service.LIVEZ, Need.NOTHING),
     Route("GET", "/readyz", health.readyz, service.READYZ, Need.NOTHING),
     Route("GET", "/health", health.health, service.HEALTH, Need.NOTHING),
@@ -48,4 +50,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/docs", serve.show, service.DOCS, Need.NOTHING),
     Route("GET", "/errors/{code}", serve.explain, service.CODE, Need.NOTHING),
     Route("GET", "/", front.show, service.FRONT, Need.NOTHING),
+    Route("GET", "/admin", admin.page, admin_docs.PAGE, Need.NOTHING),
+    Route("GET", "/download-job.js", assets.module, service.MODULE, Need.NOTHING),
+    Route("GET", "/download-job.d.ts", assets.types, service.TYPES, Need.NOTHING),
+    Route("GET", "/assets/{name}", assets.asset, service.ASSET, Need.NOTHING),
 )

@@ -1,6 +1,6 @@
 """What every code means and what to do about it: of problems, of jobs that ended without an archive, of missing files.
 
-The README's table of files is held to the one below, word by word; `tests/test_contract.py` holds all of them
+The table of docs/sources.md is held to the one below, word by word; `tests/test_contract.py` holds all of them
 to the code.
 """
 
@@ -35,7 +35,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class FileCodes:
-    """Codes of missing files that have one cause; `happened` and `again` are the cells of the README's table."""
+    """Codes of missing files that have one cause; `happened` and `again` are the cells of the table there."""
 
     names: tuple[str, ...]
     happened: str

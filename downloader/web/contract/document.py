@@ -96,6 +96,8 @@ def codes_of(route: Route, doc: Operation) -> list[str]:
         found |= {"key_required", "key_invalid", "rate_limited", "unavailable"}
     if route.need is Need.READ:
         found.add("token_invalid")
+    if route.need is Need.ADMIN:
+        found.add("admin_required")
     return sorted(found, key=lambda code: (CODES[code].status or 0, code))
 
 
@@ -126,7 +128,7 @@ def _security(route: Route, settings: Settings) -> list[Schema]:
     ways: list[Schema] = [{"key": []}]
     if route.need is Need.READ:
         ways.append({"token": []})
-    return ways if settings.access.open is False else [*ways, {}]
+    return ways if settings.access.open is False or route.need is Need.ADMIN else [*ways, {}]
 
 
 def _parameter(parameter: Parameter) -> Schema:
@@ -200,7 +202,7 @@ def _problem(status: int, codes: list[str], route: Route) -> Schema:
         429: ("Retry-After", *headers.RATES),
         503: ("Retry-After",),
     }.get(status, ())
-    if route.budget is not Budget.NONE and status not in {401, 429, 503}:
+    if route.budget is not Budget.NONE and status not in {401, 403, 429, 503}:
         extra += headers.RATES
     narrowed = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
     return {

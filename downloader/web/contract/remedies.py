@@ -33,6 +33,10 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
         "The read token in the address is not the one of this job.",
         "Use subscribeUrl and statusUrl as the initiate call gave them, or send a key.",
     ),
+    "admin_required": (
+        "The call is for operators, and the key has no admin right.",
+        "Send an admin key; the operator makes one by: downloader keys new --admin ops.",
+    ),
     "not_found": (
         "There is nothing at this address.",
         "See / and /docs for what there is.",
@@ -106,12 +110,12 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
         "Try again after the seconds of Retry-After, when some of them have been worked on.",
     ),
     "rate_limited": (
-        "More calls came than your share of a minute or a day.",
+        "More calls came than your share of a minute.",
         "Wait for the seconds of Retry-After; the RateLimit headers tell how much is left.",
     ),
     "quota_exceeded": (
-        "Your archives take as much room as you may have.",
-        "Delete jobs that are no longer needed, or wait until their archives expire.",
+        "The job is more than is left of your day's files or bytes, or your archives take all the room you may have.",
+        "The detail says which. Wait for the seconds of Retry-After, or delete jobs that are no longer needed.",
     ),
     "internal": (
         "Something went wrong on our side.",

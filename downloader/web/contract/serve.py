@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from downloader import __version__
 from downloader.config import Settings
+from downloader.web.assets import FRESH
 from downloader.web.contract import codes, docs, examples, markup
 from downloader.web.contract.document import PROBLEM, document
 from downloader.web.contract.schemas import Schema
@@ -24,7 +25,6 @@ from downloader.web.shapes import CodeObject
 
 # Where the service's address comes into the page, which is made once for all.
 _HERE = "%here%"
-FRESH = "no-cache"  # kept, but asked for again with its ETag: a new version of the service is seen at once
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from downloader.web.contract.operation import HTML, TEXT, Answer, Content, Opera
 
 _UNSAVED = ("Cache-Control",)
 _PAGE = Content(str, HTML)
+_KEPT = ("ETag", "Cache-Control")
+_SAME = Answer(304, "You have it already.", (), _KEPT)
 
 LIVEZ = Operation(
     "livez",
@@ -57,8 +59,50 @@ FRONT = Operation(
     "front",
     "Service",
     "The front page",
-    "What the service does and how to call it: for people, or as JSON for programs that prefer it.",
-    (Answer(200, "The page.", (_PAGE, Content(shapes.ServiceDocument, example=examples.SERVICE))),),
+    "Where people paste links, follow their jobs and download; or a JSON document for programs that prefer it.",
+    (
+        Answer(
+            200,
+            "The page.",
+            (_PAGE, Content(shapes.ServiceDocument, example=examples.SERVICE)),
+            ("ETag?", "Cache-Control?"),
+        ),
+        _SAME,
+    ),
+    (IF_NONE_MATCH,),
+)
+MODULE = Operation(
+    "elementModule",
+    "Service",
+    "The element for your own pages",
+    "The JavaScript module that makes `<download-job>`, without dependencies, for pages of any site.",
+    (Answer(200, "The module.", (Content(str, "text/javascript"),), _KEPT), _SAME),
+    (IF_NONE_MATCH,),
+)
+TYPES = Operation(
+    "elementTypes",
+    "Service",
+    "The element's types",
+    "The TypeScript declarations of `/download-job.js`.",
+    (Answer(200, "The declarations.", (Content(str, TEXT),), _KEPT), _SAME),
+    (IF_NONE_MATCH,),
+)
+ASSET = Operation(
+    "asset",
+    "Service",
+    "A file of the front page",
+    "The styles and scripts of the pages at `/` and `/admin`.",
+    (
+        Answer(
+            200,
+            "The file.",
+            tuple(Content(str, media) for media in ("text/css", "text/javascript", "image/svg+xml")),
+            _KEPT,
+        ),
+        _SAME,
+    ),
+    (Parameter("name", "path", "The file's name.", {"type": "string", "minLength": 1}, "page.css"), IF_NONE_MATCH),
+    problems=("not_found",),
 )
 DOCS = Operation(
     "docs",
