@@ -1,70 +1,40 @@
-"""Behind nginx, with the settings of docker/nginx.conf and two replicas."""
+"""Behind nginx, with the settings of docker/nginx.conf and real replicas."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import os
+import shlex
 import shutil
-import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import signal
+import ssl
+import subprocess
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
-from tests.api import Api
+from tests.api import Api, Frame
 from tests.conftest import Start
 from tests.files import Origin
-from tests.servers import free_ports, missing
+from tests.fleet import Steady, fleet
+from tests.nginx import CONF, Ports, nginx, replaced
+from tests.servers import S3, missing
 from tests.tenants import tenant
 from tests.waiting import wait_until
 
-CONF = Path(__file__).parent.parent / "docker" / "nginx.conf"
 OPEN = {"access": {"open": True}}
-
-
-def conf(folder: Path, port: int, replicas: list[Api]) -> str:
-    """The committed settings, with our addresses and nothing written outside of `folder`."""
-    servers = "\n".join(f"server {replica.base.removeprefix('http://')};" for replica in replicas)
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    folders = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    text = CONF.read_text(encoding="utf-8")
-    for committed, ours in (
-        ("server downloader:8080;", servers),
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("http {", f"http {{ {folders}"),
-        ("access_log /dev/stdout", f"access_log {folder}/access.log"),
-    ):
-        assert text.count(committed) == 1
-        text = text.replace(committed, ours)
-    # Started by root, nginx would work as another user, who may not enter the folder of a test.
-    user = "user root;" if os.geteuid() == 0 else ""
-    return f"{user}\ndaemon off;\npid {folder}/pid;\nerror_log stderr;\n{text}"
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@asynccontextmanager
-async def nginx(folder: Path, session: aiohttp.ClientSession, replicas: list[Api]) -> AsyncIterator[Api]:
-    """A client that calls through nginx."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        missing("nginx")
-    (port,) = free_ports(1)
-    path = folder / "nginx.conf"
-    path.write_text(conf(folder, port, replicas), encoding="utf-8")
-    process = await asyncio.create_subprocess_exec(program, "-c", str(path), "-p", str(folder), "-e", "stderr")
-    try:
-        await wait_until(lambda: _listens(port))
-        yield Api(session, f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        await process.wait()
+# Dead workers are found soon, and nobody is refused for calling often.
+HASTY: dict[str, Any] = {
+    "access": {"open": True},
+    "server": {"drain_s": 1},
+    "worker": {"lease_s": 3, "renew_s": 1, "reap_s": 0.5, "concurrency": 2},
+    "limits": {"address_calls_per_minute": 0, "address_initiate_per_minute": 0},
+}
 
 
 async def test_events_pass_at_once(
@@ -131,3 +101,177 @@ async def test_tokens_pass_and_are_not_written_down(
         written = (tmp_path / "access.log").read_text(encoding="utf-8")
         assert "/v1/download/subscribe/" in written
         assert token not in written
+
+
+async def test_links_lead_through_nginx_and_nothing_else_does(
+    start: Start, session: aiohttp.ClientSession, origin: Origin, s3: S3, tmp_path: Path
+) -> None:
+    """Browsers get archives from the store by signed links, whole or in part; whatever else they try is refused."""
+    ports = Ports()
+    public = f"http://127.0.0.1:{ports.store}"
+    async with (
+        start(**OPEN, storage={"public_endpoint_url": public}) as replica,
+        nginx(tmp_path, session, [replica], store=s3.endpoint_url, ports=ports) as api,
+    ):
+        job_id = await api.submit([origin.url(3_000_000, "a", name="a.bin")])
+        link = (await api.finished(job_id))["downloadUrl"]
+        assert link.startswith(f"{public}/")
+        whole = await api.archive_bytes(job_id)
+        assert len(whole) > 3_000_000
+        async with session.get(link, headers={"Range": "bytes=1000-1999"}) as part:
+            assert (part.status, await part.read()) == (206, whole[1000:2000])
+            assert part.headers["Content-Disposition"].startswith("attachment")
+        bare, signature = link.partition("?")[0], "X-Amz-Signature=" + "0" * 64
+        here: dict[str, str] = {}
+        for asked, method, url, headers in (
+            ("nginx", "GET", bare, here),
+            ("nginx", "GET", f"{public}/", here),
+            ("nginx", "PUT", link, here),
+            ("nginx", "DELETE", link, here),
+            ("nginx", "POST", f"{public}/?delete&{signature}", here),
+            ("store", "GET", f"{bare}?{signature}", here),
+            ("store", "GET", link.replace("X-Amz-Expires=", "X-Amz-Expires=1"), here),
+            ("store", "GET", link, {"Host": "elsewhere.example.com"}),
+        ):
+            async with session.request(method, url, headers=headers) as refused:
+                assert refused.status == 403, (method, url)
+                assert ("<Error>" in await refused.text()) == (asked == "store"), (method, url)
+        written = (tmp_path / "access.log").read_text(encoding="utf-8")
+        assert urlsplit(link).path in written
+        assert "X-Amz" not in written
+
+
+async def test_tls_is_a_folder_with_four_files(
+    start: Start, session: aiohttp.ClientSession, s3: S3, tmp_path: Path
+) -> None:
+    """With the files of docker/tls, names and a certificate the same settings serve TLS, and plain calls are led there.
+
+    Links to archives have a name of their own on the same port.
+    """
+    ports = Ports()
+    trusted = _tls(tmp_path / "tls", ports)
+    async with (
+        start(**OPEN) as replica,
+        nginx(tmp_path, session, [replica], store=s3.endpoint_url, ports=ports) as api,
+    ):
+        plain = await api.call("GET", "/livez", headers={"Host": "downloads.example.com"})
+        assert (plain.status, plain.headers["Location"]) == (308, "https://downloads.example.com/livez")
+        for name, path, status in (("downloads", "/livez", 200), ("files", "/livez", 403)):
+            host = f"{name}.example.com"
+            call = session.get(
+                f"https://127.0.0.1:{ports.tls}{path}", ssl=trusted, server_hostname=host, headers={"Host": host}
+            )
+            async with call as answer:
+                assert answer.status == status
+
+
+def _tls(folder: Path, ports: Ports) -> ssl.SSLContext:
+    """Lay the folder out as docker/compose.tls.yaml wants it; gives what trusts its certificate."""
+    if shutil.which("openssl") is None:
+        missing("openssl")
+    folder.mkdir()
+    for name in ("api.conf", "store.conf"):
+        # `http2 on` came with nginx 1.25.
+        changes = {"listen 443 ssl;": f"listen 127.0.0.1:{ports.tls} ssl;", "http2 on;": ""}
+        text = replaced((CONF.parent / "tls" / name).read_text(encoding="utf-8"), changes)
+        (folder / name).write_text(text, encoding="utf-8")
+    names = "subjectAltName=DNS:downloads.example.com,DNS:files.example.com"
+    subprocess.run(
+        shlex.split("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test")
+        + shlex.split(f"-addext {names} -keyout privkey.pem -out fullchain.pem"),
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return ssl.create_default_context(cafile=folder / "fullchain.pem")
+
+
+def _orderly(heard: Iterable[Frame]) -> None:
+    """A job's events over all its streams: none twice, the files never fewer within an attempt, and it ends well."""
+    frames = list(heard)
+    ids = [frame.id for frame in frames if frame.id]
+    assert len(set(ids)) == len(ids)
+    seen: dict[int, int] = {}
+    for frame in frames:
+        if isinstance(frame.data, dict) and "filesCompleted" in frame.data:
+            attempt, done = int(frame.data.get("attempt", 0)), int(frame.data["filesCompleted"])
+            assert done >= seen.get(attempt, 0)
+            seen[attempt] = done
+    assert frames[-1].event == "complete"
+
+
+@pytest.mark.slow
+async def test_a_replica_is_killed_under_load(
+    settings: dict[str, Any], session: aiohttp.ClientSession, origin: Origin, tmp_path: Path
+) -> None:
+    """One of three replicas is killed: no call fails that may be repeated, no job is lost, streams go on elsewhere."""
+    async with (
+        fleet(settings | HASTY, tmp_path) as replicas,
+        nginx(tmp_path, session, [replica.address for replica in replicas]) as api,
+    ):
+        client, over = Steady(api), asyncio.Event()
+        jobs = [await client.submit(_slow(origin, job, 20)) for job in range(6)]
+        async with asyncio.TaskGroup() as group:
+            streams = [group.create_task(client.follow(job)) for job in jobs]
+            watches = [group.create_task(client.watch(job, over)) for job in jobs[:3]]
+            await _all_hear(client, jobs)
+            assert await replicas[0].end(signal.SIGKILL) == -signal.SIGKILL
+            late = [await client.submit(_slow(origin, job, 2)) for job in range(6, 12)]
+            await asyncio.wait(streams)
+            over.set()
+        await _all_well(api, client, streams, watches, jobs + late, 20, 2)
+
+
+@pytest.mark.slow
+async def test_all_replicas_are_restarted_one_after_another(
+    settings: dict[str, Any], session: aiohttp.ClientSession, origin: Origin, tmp_path: Path
+) -> None:
+    """A rolling restart while jobs and streams run: all end well, nobody has to start anew, and no call is lost."""
+    async with (
+        fleet(settings | HASTY, tmp_path) as replicas,
+        nginx(tmp_path, session, [replica.address for replica in replicas]) as api,
+    ):
+        client, over = Steady(api), asyncio.Event()
+        jobs = [await client.submit(_slow(origin, job, 40)) for job in range(6)]
+        late: list[str] = []
+        async with asyncio.TaskGroup() as group:
+            streams = [group.create_task(client.follow(job)) for job in jobs]
+            watches = [group.create_task(client.watch(job, over)) for job in jobs[:3]]
+            await _all_hear(client, jobs)
+            for replica in replicas:
+                assert await replica.end() == 0
+                late.append(await client.submit(_slow(origin, 6 + len(late), 2)))
+                await replica.start()
+                late.append(await client.submit(_slow(origin, 6 + len(late), 2)))
+            await asyncio.wait(streams)
+            over.set()
+        await _all_well(api, client, streams, watches, jobs + late, 40, 2)
+        assert {(await api.status(job))["attempt"] for job in jobs} == {1}
+
+
+async def _all_hear(client: Steady, jobs: list[str]) -> None:
+    await wait_until(lambda: all(client.heard.get(job) for job in jobs))
+
+
+def _slow(origin: Origin, job: int, files: int) -> list[str]:
+    return [origin.slow(1000 * (job + 1) + n, delay_s=0.5) for n in range(files)]
+
+
+async def _all_well(
+    api: Api,
+    client: Steady,
+    streams: list[asyncio.Task[list[Frame]]],
+    watches: list[asyncio.Task[int]],
+    jobs: list[str],
+    *sizes: int,
+) -> None:
+    """Every job is whole, was made once and told in order; calls went on all the time."""
+    for stream in streams:
+        _orderly(stream.result())
+    assert client.resumed, "no stream was cut: nothing was shown"
+    assert min(watch.result() for watch in watches) > 20
+    statuses = [await api.finished(job) for job in jobs]
+    assert {(status["status"], status["filesFailed"]) for status in statuses} == {("completed", 0)}
+    assert {status["filesCompleted"] for status in statuses} == set(sizes)
+    listed = (await api.call("GET", "/v1/download/jobs?limit=100")).body["jobs"]
+    assert sorted(one["jobId"] for one in listed) == sorted(jobs)
