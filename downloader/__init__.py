@@ -5,6 +5,7 @@ The map of the house, in the order a request meets its rooms. An import goes onl
 
     cli.py          `serve`, `config`, `doctor`, `reconcile`, `demo`: the way in for people
     commands.py     `keys`, `maintenance`, `redeliver`: for operators; `options.py` has the options they share
+    fetch.py        `fetch`, `watch`, `jobs`, `retry`, `cancel`: for who wants files; `local.py`: a service for one
     settings.py     loads config.toml, environment and flags once, at the door
     logs.py         structlog, and the redaction of secrets
     lifetime.py     the life of the process: one event loop, signals, exit codes
@@ -15,6 +16,7 @@ The map of the house, in the order a request meets its rooms. An import goes onl
     reconcile.py    compares the bucket with what is remembered, and mends it
     embedded/       a private Valkey and SeaweedFS for development, the demo and small set-ups
     demo/           sources of made-up files and one job, for people to watch
+    client/         the program as a client of the service: calls, event stream, bars, the archive saved
 
     the words: pure, they import only each other
     errors.py       everything that can go wrong, as one tree

@@ -1,26 +1,60 @@
-"""The command line: `serve`, `config`, `openapi`, `doctor`, `reconcile`, `demo`, and what `commands.py` adds."""
+"""The command line: `serve`, `config`, `openapi`, `doctor`, `reconcile`, `demo`, and what others add.
+
+Here and in the modules of commands only what makes the help is loaded at once: it, and the completion of a shell,
+answer without the rest of the house.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from downloader import __version__, commands, lifetime, logs, settings
-from downloader.config import LogSettings, Settings
+from downloader import __version__, commands, fetch
 from downloader.errors import ConfigError
-from downloader.options import ConfigFile, Sets, overrides
+from downloader.options import FOR_OPERATORS, FOR_SERVICE, ConfigFile, Sets, examples, overrides
+
+if TYPE_CHECKING:
+    from downloader.config import Settings
+    from downloader.lifetime import Stop
+
+EXIT_WRONG_SETTING = 2
+
+
+class Grouped(TyperGroup):
+    """Lists the commands under what they are for, in the order in which they were added."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each purpose."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                shown = command.get_short_help_str(formatter.width - 20)
+                sections.setdefault(getattr(command, "rich_help_panel", "") or "Commands", []).append((name, shown))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 app = typer.Typer(
     name="downloader",
+    cls=Grouped,
     help="Collects files from many URLs and hands back one ZIP archive.",
+    epilog=examples(
+        "downloader fetch https://example.com/a.pdf https://example.com/b.pdf",
+        "downloader serve",
+        "downloader fetch @list.txt -o out.zip --server http://127.0.0.1:8080",
+        "downloader fetch --help",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+fetch.add_to(app)
 Host = Annotated[str | None, typer.Option(help="Address to listen on (server.host).")]
 Port = Annotated[str | None, typer.Option(metavar="PORT", help="Port to listen on, 0 for any (server.port).")]
 Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error (log.level).")]
@@ -30,10 +64,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def main() -> None:
     """Run the command line of this process; a wrong setting is one line on standard error and exit code 2."""
     try:
-        app()
+        app(prog_name="downloader")  # also as `python -m downloader`: a completion needs the one name
     except ConfigError as error:
         typer.echo(f"error: {error.message}", err=True)
-        sys.exit(lifetime.EXIT_NOT_STARTED)
+        sys.exit(EXIT_WRONG_SETTING)
 
 
 @app.callback(invoke_without_command=True)  # else `--version` would need a command beside it
@@ -45,7 +79,16 @@ def _common(
         raise typer.Exit
 
 
-@app.command()
+@app.command(
+    rich_help_panel=FOR_SERVICE,
+    short_help="Run the service.",
+    epilog=examples(
+        "downloader serve",
+        "downloader serve --port 9000 --log-level debug",
+        "downloader serve --set sources.allow_networks=10.0.0.0/8",
+        "downloader serve --config /etc/downloader/config.toml",
+    ),
+)
 def serve(
     config: ConfigFile = None,
     host: Host = None,
@@ -54,12 +97,18 @@ def serve(
     log_level: Level = None,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C; a second one ends it at once."""
+    from downloader import lifetime, logs, settings
+
     effective = settings.load(config, overrides(sets, host=host, port=port, log_level=log_level))
     logs.set_up(effective.log)
     raise typer.Exit(lifetime.run(lambda stop: _serve(effective, stop)))
 
 
-@app.command("config")
+@app.command(
+    "config",
+    rich_help_panel=FOR_SERVICE,
+    epilog=examples("downloader config", "downloader config --reference > config.toml"),
+)
 def show_config(
     config: ConfigFile = None,
     sets: Sets = None,
@@ -67,22 +116,29 @@ def show_config(
     reference: Annotated[bool, typer.Option("--reference", help="Print every key with its default instead.")] = False,
 ) -> None:
     """Print the settings in effect, as TOML, secrets masked."""
+    from downloader import settings
+
     if reference:
         typer.echo(settings.reference(), nl=False)
         return
     typer.echo(settings.show(settings.load(config, overrides(sets))))
 
 
-@app.command()
+@app.command(rich_help_panel=FOR_SERVICE, epilog=examples("downloader openapi > openapi.json"))
 def openapi(config: ConfigFile = None, sets: Sets = None) -> None:
     """Print the OpenAPI document as this service would serve it."""
-    from downloader.web.contract.serve import Contract  # only here, as in `_serve`
+    from downloader import settings
+    from downloader.web.contract.serve import Contract
     from downloader.web.routes import ROUTES
 
     typer.echo(Contract(ROUTES, settings.load(config, overrides(sets))).readable(), nl=False)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=FOR_OPERATORS,
+    short_help="Compare the bucket with what is remembered.",
+    epilog=examples("downloader reconcile", "downloader reconcile --fix --older-than 7200"),
+)
 def reconcile(
     config: ConfigFile = None,
     sets: Sets = None,
@@ -95,14 +151,20 @@ def reconcile(
     ] = 3600,
 ) -> None:
     """Compare the bucket with what is remembered; status 1 if something does not agree and was not mended."""
-    from downloader.reconcile import reconcile as compare  # only here, as in `_serve`
+    from downloader import lifetime, logs, settings
+    from downloader.config import LogSettings
+    from downloader.reconcile import reconcile as compare
 
     effective = settings.load(config, overrides(sets))
     logs.set_up(LogSettings(level="warning"))
     raise typer.Exit(lifetime.run(lambda _: compare(effective, typer.echo, fix=fix, older_than_s=older_than)))
 
 
-@app.command()
+@app.command(
+    rich_help_panel=FOR_OPERATORS,
+    short_help="Look for what keeps the service from working.",
+    epilog=examples("downloader doctor", "downloader doctor --config config.toml --json"),
+)
 def doctor(
     config: ConfigFile = None,
     sets: Sets = None,
@@ -113,7 +175,9 @@ def doctor(
 
     Safe beside a running service; what it writes to look, it removes.
     """
-    from downloader.doctor import doctor as examine  # only here, as in `_serve`
+    from downloader import lifetime, logs, settings
+    from downloader.config import LogSettings
+    from downloader.doctor import doctor as examine
 
     logs.set_up(LogSettings(level="error"))
     raise typer.Exit(
@@ -121,7 +185,11 @@ def doctor(
     )
 
 
-@app.command()
+@app.command(
+    rich_help_panel=FOR_SERVICE,
+    short_help="Show the service at work on one job.",
+    epilog=examples("downloader demo --exit", "downloader demo --port 8080"),
+)
 def demo(
     *,
     leave: Annotated[
@@ -132,7 +200,9 @@ def demo(
     log_level: Annotated[LogLevel, typer.Option(help="Least level that is logged.")] = "warning",
 ) -> None:
     """Show the whole service at work on real parts: one job of a dozen files, good, slow and broken."""
-    from downloader.demo import run_demo  # only here: the demo's parts are no part of the service
+    from downloader import lifetime, logs
+    from downloader.config import LogSettings
+    from downloader.demo import run_demo
 
     logs.set_up(LogSettings(level=log_level, format="console"))
     code = lifetime.run(
@@ -145,8 +215,9 @@ def demo(
 commands.add_to(app)
 
 
-async def _serve(effective: Settings, stop: lifetime.Stop) -> int:
-    from downloader.service import running  # only here: `config` and `--help` answer without loading the whole house
+async def _serve(effective: Settings, stop: Stop) -> int:
+    from downloader import lifetime
+    from downloader.service import running
 
     lifetime.raise_open_files()
     async with running(effective) as service:

@@ -12,12 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Protocol, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from downloader.config import LogSettings
 from downloader.errors import ConfigError
 from downloader.observing import AUDIT
 
@@ -38,7 +38,32 @@ _PARAMETER = re.compile(r"([?&#;])([^?&#;=]*=)?[^?&#;]+")
 TEXT_MAX = 16_384
 
 
-def set_up(settings: LogSettings, stream: TextIO | None = None, *, audit: bool = False) -> None:
+class Wishes(Protocol):
+    """What is asked of `LogSettings`, and of whatever stands in for it."""
+
+    @property
+    def level(self) -> str:
+        """The least level that is logged."""
+
+    @property
+    def format(self) -> str:
+        """For people, for machines, or by who is looking."""
+
+    @property
+    def audit_file(self) -> str:
+        """The file of the audit log, empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorsOnly:
+    """For a command that has something else to say, and no settings: loading these takes longer than the command."""
+
+    level: str = "error"
+    format: str = "auto"
+    audit_file: str = ""
+
+
+def set_up(settings: Wishes, stream: TextIO | None = None, *, audit: bool = False) -> None:
     """Send all logging of the process to `stream` (stderr when not given); call it once, at the door.
 
     `format = "auto"` asks whether a person is looking. Our own lines appear from `settings.level` on, those of
@@ -71,7 +96,7 @@ def set_up(settings: LogSettings, stream: TextIO | None = None, *, audit: bool =
     _set_up_audit(settings, always=audit or bool(settings.audit_file))
 
 
-def _set_up_audit(settings: LogSettings, *, always: bool) -> None:
+def _set_up_audit(settings: Wishes, *, always: bool) -> None:
     """Give the audit log its file, if it is to have one; rotated from outside, it is opened anew."""
     audit = logging.getLogger(AUDIT)
     for handler in audit.handlers[:]:

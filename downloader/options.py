@@ -9,6 +9,8 @@ import typer
 
 from downloader.errors import ConfigError
 
+# Where a command stands in the list of commands.
+FOR_FILES, FOR_SERVICE, FOR_OPERATORS = "Fetch files", "Run the service", "Operate a service"
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file; ./config.toml if there is one.")
 ]
@@ -27,3 +29,8 @@ def overrides(sets: list[str] | None, **flags: str | None) -> dict[str, str]:
         found[key.strip()] = value
     names = {"host": "server.host", "port": "server.port", "log_level": "log.level"}
     return found | {names[flag]: value for flag, value in flags.items() if value is not None}
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: what it looks like in use, line by line as it stands here."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

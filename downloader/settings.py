@@ -25,6 +25,8 @@ from downloader.errors import ConfigError
 DEFAULT_FILE = "config.toml"
 ENV_PREFIX = "DOWNLOADER_"
 FILE_SUFFIX = "_FILE"
+# What the commands that call a service read from the environment; they are no settings of a service.
+CLIENT_VARIABLES = frozenset({"DOWNLOADER_URL", "DOWNLOADER_KEY", "DOWNLOADER_KEY_FILE"})
 MASK = "********"
 
 Key = tuple[str, str]
@@ -205,7 +207,7 @@ def _flattened(table: Mapping[str, Any], place: str) -> dict[Key, _Given]:
 def _from_environment(environment: Mapping[str, str]) -> dict[Key, _Given]:
     given: dict[Key, _Given] = {}
     for variable in sorted(environment):
-        if not variable.upper().startswith(ENV_PREFIX):
+        if not variable.upper().startswith(ENV_PREFIX) or variable in CLIENT_VARIABLES:
             continue
         key, from_file = _key_of_variable(variable)
         if key in given:

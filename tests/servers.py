@@ -87,7 +87,7 @@ def start_weed() -> Iterator[S3]:
             flags += [f"-{name}.port={ports[name]}", f"-{name}.port.grpc={port}"]
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         url = f"http://127.0.0.1:{ports['s3']}"
-        with _running([weed, "mini", *flags], folder, keys, lambda: _http_answers(f"{url}/healthz")) as pid:
+        with _running([weed, "mini", *flags], folder, keys, lambda: http_answers(f"{url}/healthz")) as pid:
             yield S3(url, pid)
 
 
@@ -189,7 +189,8 @@ def _valkey_server() -> str:
     return str(get_binary_path())
 
 
-def _http_answers(url: str) -> bool:
+def http_answers(url: str) -> bool:
+    """Whether anything answers there by HTTP, with whatever status."""
     try:
         with urllib.request.urlopen(url, timeout=1):
             return True

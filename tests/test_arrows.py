@@ -23,6 +23,7 @@ DOOR = frozenset(
         "embedded",
         "fetch",
         "lifetime",
+        "local",
         "logs",
         "operate",
         "options",
@@ -39,7 +40,8 @@ MAY = {
     "state": {"words", "state"},
     "work": {"words", "work"},
     "web": {"words", "state", "web"},
-    "door": {"words", "state", "work", "web", "door"},
+    "client": {"words", "client"},
+    "door": {"words", "state", "work", "web", "client", "door"},
 }
 # Who may know the parts of others that have a room of their own; the door opens and starts them.
 HOME = {
@@ -48,10 +50,10 @@ HOME = {
     "aiobotocore": {"work", "door"},
     "botocore": {"work", "door"},
     "typer": {"door"},
-    "rich": {"door"},
+    "rich": {"client", "door"},
 }
 # Beside the service itself only the ways in for people know it.
-KNOW_SERVICE = {"cli", "demo", "fetch", "__main__"}
+KNOW_SERVICE = {"cli", "demo", "local", "__main__"}
 
 
 def _modules() -> list[Path]:

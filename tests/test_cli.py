@@ -43,7 +43,15 @@ class Ended:
     err: str
 
 
-async def start(*arguments: str, cwd: Path, code: str | None = None, **environment: str) -> Process:
+async def start(
+    *arguments: str,
+    cwd: Path,
+    code: str | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = PIPE,
+    stderr: int = PIPE,
+    **environment: str,
+) -> Process:
     """Start the program, or some other `code`, with nothing of our own DOWNLOADER_* variables."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("DOWNLOADER_")}
     root = str(Path(__file__).parents[1])
@@ -53,9 +61,9 @@ async def start(*arguments: str, cwd: Path, code: str | None = None, **environme
         *arguments,
         cwd=cwd,
         env=ours | {"PYTHONPATH": root} | environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
     )
 
 
@@ -66,7 +74,7 @@ async def ended(process: Process, so_far: str = "") -> Ended:
     return Ended(cast("int", process.returncode), so_far + out.decode(), err.decode())
 
 
-async def run(*arguments: str, cwd: Path, **environment: str) -> Ended:
+async def run(*arguments: str, cwd: Path, **environment: Any) -> Ended:
     """Run the program to its end."""
     return await ended(await start(*arguments, cwd=cwd, **environment))
 

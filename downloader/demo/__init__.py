@@ -2,9 +2,9 @@
 
 run.py      the order of events
 origin.py   serves the files of files.py on loopback, some of them badly
-follow.py   a client: posts the job and follows its event stream
-show.py     what the terminal shows meanwhile
 check.py    downloads the archive by its link and looks at every file in it
+
+The job is posted, followed and shown by `client/`.
 """
 
 from __future__ import annotations

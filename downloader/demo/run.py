@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +15,15 @@ from typing import Any
 import aiohttp
 
 from downloader import __version__
+from downloader.client.calls import Calls
+from downloader.client.follow import follow
+from downloader.client.server import API, JobRef, Server
+from downloader.client.text import amount
+from downloader.client.views import view_of
 from downloader.config import Settings
 from downloader.demo.check import check
 from downloader.demo.files import DemoFile, demo_files
-from downloader.demo.follow import API, Following, follow, job_request, post
 from downloader.demo.origin import serving
-from downloader.demo.show import amount, say, view
 from downloader.service import running
 
 JOB_S = 300.0
@@ -36,9 +42,9 @@ async def run_demo(port: int, data_dir: Path | None, wait: Callable[[], Awaitabl
         async with serving(files) as origin, running(_settings(port, folder)) as service:
             base = f"http://127.0.0.1:{service.port}"
             say(f"ready after {time.monotonic() - began:.1f} s at {base}")
-            async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=JOB_S)) as session:
-                job = await _job(session, files, origin)
-                wrong = await _verdict(session, job, files)
+            async with Calls.open(Server(base)) as calls, asyncio.timeout(JOB_S):
+                job = await _job(calls, files, origin)
+                wrong = await _verdict(calls.session, job, files)
             if wait is not None:
                 _invite(base, job, origin)
                 await wait()
@@ -56,17 +62,21 @@ def _settings(port: int, folder: Path) -> Settings:
     )
 
 
-async def _job(session: aiohttp.ClientSession, files: Sequence[DemoFile], origin: str) -> dict[str, Any]:
+async def _job(calls: Calls, files: Sequence[DemoFile], origin: str) -> dict[str, Any]:
     """Post the job and show it to its end; gives its status."""
-    accepted = await post(session, job_request(files, origin))
-    say(f"job {accepted['jobId']}: {len(files)} files, two of them broken on purpose")
-    heard = Following()
-    with view([file.name for file in files]) as shown:
-        async for heard in follow(session, accepted["subscribeUrl"]):
+    accepted = await calls.initiate(job_request(files, origin), str(uuid.uuid4()))
+    ref = JobRef(accepted["jobId"])
+    say(f"job {ref.job_id}: {len(files)} files, two of them broken on purpose")
+    with view_of(to=sys.stdout) as shown:
+        async for heard in follow(calls, ref, shown.notice):
             shown.update(heard)
-    async with session.get(accepted["statusUrl"]) as response:
-        response.raise_for_status()
-        return dict(await response.json())
+    return await calls.status(ref)
+
+
+def job_request(files: Sequence[DemoFile], origin: str) -> dict[str, Any]:
+    """The body that asks for these files in one archive."""
+    sources = [{"id": file.name, "url": f"{origin}/files/{file.name}"} for file in files]
+    return {"files": sources, "archiveName": "demo.zip", "options": {"manifest": True}}
 
 
 async def _verdict(session: aiohttp.ClientSession, job: dict[str, Any], files: Sequence[DemoFile]) -> list[str]:
@@ -109,3 +119,8 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="downloader-demo-") as folder:
         yield Path(folder)
+
+
+def say(text: str = "") -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
