@@ -253,6 +253,10 @@ async def test_cancelled_and_taken_off_the_page(start: Start, origin: Origin) ->
         await page.evaluate("document.querySelector('main').append(kept)")
         await wait_until(lambda: page.evaluate("[...live].some((one) => one.readyState === EventSource.OPEN)"))
         assert (await page.evaluate("kept.state"), len(await heard(page, "start"))) == ("processing", 1)
+        await turn(page, hidden=True)  # to another tab: streams are few for all tabs together
+        await wait_until(lambda: page.evaluate("![...live].some((one) => one instanceof EventSource)"))
+        await turn(page, hidden=False)
+        await wait_until(lambda: page.evaluate("[...live].some((one) => one.readyState === EventSource.OPEN)"))
         await page.get_by_role("button", name="Cancel").click()
         await state_is(page, "cancelled")
         await expect(part(page, "status")).to_have_text("The job was cancelled.")
@@ -261,6 +265,67 @@ async def test_cancelled_and_taken_off_the_page(start: Start, origin: Origin) ->
         assert (await api.status(end["job"]["jobId"]))["status"] == "cancelled"
         await page.evaluate("kept.reset(); kept.remove()")
         await wait_until(lambda: page.evaluate("live.size === 0"))
+
+
+async def turn(page: Page, *, hidden: bool) -> None:
+    """Tell the page that another tab is looked at, or this one again."""
+    await page.evaluate(
+        """(hidden) => {
+          Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+async def test_what_a_foreign_answer_says_is_not_trusted(start: Start, origin: Origin) -> None:
+    """The headers for one origin go to no other, and what is no link leads nowhere, not where an earlier job's did.
+
+    An answer that makes no sense is refused in words.
+    """
+    seen: list[str | None] = []
+    answers: list[Any] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        data, status = answers.pop(0)
+        return web.json_response(data, status=status, headers=OPEN_TO_ALL)
+
+    async def never(request: web.Request) -> web.Response:
+        raise AssertionError(f"a preflight: {request.headers}")
+
+    foreign = web.Application()
+    foreign.router.add_get("/status", answer)
+    foreign.router.add_route("OPTIONS", "/status", never)
+    async with (
+        start(**ANY_ORIGIN) as api,
+        answering(foreign) as other,
+        visit(api.base, button([origin.url(1000, "a", "a.bin")]), other, allowed=("40",)) as page,
+    ):
+        await part(page, "button").first.click()
+        await state_is(page, "ready")
+        good = await part(page, "link").get_attribute("href")
+        bad = {**(await told(page, "end"))["job"], "downloadUrl": "javascript:alert(1)"}
+        answers += [(bad, 200)] * 2
+        await page.evaluate(
+            """(url) => {
+              const element = document.querySelector("download-job");
+              element.headers = { Authorization: "Bearer dl_secret" };
+              element.follow({ statusUrl: url });
+            }""",
+            f"{other}/status",
+        )
+        await wait_until(lambda: len(seen) == 2)
+        await state_is(page, "ready")
+        assert good
+        assert await part(page, "link").get_attribute("href") is None
+        answers.append(({"code": "constructor", "detail": {"a": 1}, "errors": [None]}, 403))
+        await page.evaluate(
+            "(url) => document.querySelector('download-job').follow({ statusUrl: url })", f"{other}/status"
+        )
+        await state_is(page, "failed")
+        await expect(part(page, "status")).to_have_text("The service answered with status 403.")
+        assert seen == [None] * 3
 
 
 async def test_a_site_with_a_backend_and_keys(
@@ -354,6 +419,7 @@ async def test_connections_break_and_the_bar_goes_on(
         bars = await page.evaluate("bars")
         assert bars[-1][1] > 0
         assert never_back(bars)
+        await told(page, "end")
         states = [told["state"] for told in await heard(page, "connection")]
         assert states[:3] == ["connecting", "open", "reconnecting"]
         assert states[-1] == "closed"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import site
 import socket
 import stat
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from downloader.config import Settings
 from downloader.embedded import embedded, reached
 from downloader.errors import StartError
+from tests.servers import missing
 from tests.waiting import wait_until
 
 BUCKET = "kept"
@@ -185,6 +188,34 @@ async def test_only_the_owner_gets_in(folder: Path) -> None:
         for pid in _processes(folder):
             shown = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
             assert not any(secret in shown for secret in json.loads(identity.read_text())["keys"].values())
+
+
+# The protobuf message of a new identity with all rights: {name: "evil", credentials: [{EVILKEY}], actions: ["Admin"]}.
+NEW_KEY = b"\x00\x00\x00\x00\x26\x0a\x24\x0a\x04evil\x12\x15\x0a\x07EVILKEY\x12\x0aevilsecret\x1a\x05Admin"
+
+
+async def test_nobody_makes_keys_at_the_stores_second_port(folder: Path) -> None:
+    """The gateway takes keys by gRPC too: not from a program that merely runs on this machine."""
+    if shutil.which("curl") is None:
+        missing("curl")
+    async with embedded(_settings(folder, redis={"url": "redis://127.0.0.1:9"})):
+        port = json.loads((folder / "embedded.json").read_text())["ports"]["s3_grpc"]
+        url = f"http://127.0.0.1:{port}/messaging_pb.SeaweedS3IamCache/PutIdentity"
+        call = [
+            "curl",
+            "-sS",
+            "-D-",
+            "-o",
+            "/dev/null",
+            "--http2-prior-knowledge",
+            "-H",
+            "content-type: application/grpc",
+        ]
+        process = await asyncio.create_subprocess_exec(
+            *(*call, "-H", "te: trailers", "--data-binary", "@-", url), stdin=PIPE, stdout=PIPE
+        )
+        said, _ = await process.communicate(NEW_KEY)
+        assert "grpc-status: 16" in said.decode().lower(), said  # UNAUTHENTICATED
 
 
 async def test_ports_answer_on_loopback_alone(folder: Path) -> None:

@@ -12,6 +12,7 @@ import shutil
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tests.servers import missing
 from tests.sources import answering
 from tests.tenants import make_key
 from tests.test_cli import serving
+from tests.waiting import wait_until
 
 HTML = {"Accept": "text/html"}
 FILES = ("/download-job.js", *(f"/assets/{name}" for name in sorted(assets.ASSETS) if not name.startswith("admin")))
@@ -223,6 +225,53 @@ async def test_cancel_retry_and_remove(api: Api) -> None:
         await expect(page.locator(".job")).to_have_count(1)
         await page.goto(f"{api.base}/#job={first}")
         await expect(job(page, "cancelled").locator(".body")).to_be_visible()
+
+
+@slow
+async def test_what_could_not_be_read_is_read_later(api: Api) -> None:
+    """A job that is opened in an outage shows as soon as that is over; a refusal is told, and stays to be read."""
+    async with gated_source() as origin, chromium() as browser, visiting(browser, api.base) as page:
+        await submit(page, origin.endless(), origin.url(1000, "a"))
+        await page.locator(".job .head").click()
+        await page.route("**/status/**", lambda route: route.abort())
+        await page.locator(".job .head").click()
+        await expect(page.locator("#notice")).to_contain_text("cannot be reached")
+        await page.unroute("**/status/**")
+        await expect(page.locator("download-job [role=progressbar]")).to_be_visible()
+        await expect(page.locator("#notice")).to_be_empty()
+        busy = {"code": "rate_limited", "title": "Slow down", "detail": "Too many changes.", "status": 429}
+        refusal = {"status": 429, "headers": {"Retry-After": "7"}, "json": busy}
+        await page.route("**/cancel", lambda route: route.fulfill(**refusal))
+        await page.evaluate(WATCH_BARS)
+        await page.get_by_role("button", name="Cancel", exact=True).click()
+        said = page.locator(".job .error")
+        await expect(said).to_have_text("Too many changes. Try again in 7 s.")
+        await wait_until(lambda: page.evaluate("window.bars.length > 3"))
+        await expect(said).to_have_text("Too many changes. Try again in 7 s.")
+        await page.unroute("**/cancel")
+        await page.get_by_role("button", name="Cancel", exact=True).click()
+        await expect(job(page, "cancelled")).to_have_count(1)
+        await expect(said).to_be_empty()
+
+
+@slow
+async def test_one_wish_is_one_job(api: Api, origin: Origin) -> None:
+    """A double click on Retry makes one job; a clock that goes wrong makes no archive expired."""
+    async with chromium() as browser, visiting(browser, api.base) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+        await submit(page, origin.status(404))
+        await expect(job(page, "failed")).to_have_count(1)
+        await page.get_by_role("button", name="Retry", exact=True).dblclick()
+        await expect(page.locator(".job")).to_have_count(2)
+        await expect(job(page, "failed")).to_have_count(2)
+        assert [url.rpartition("/")[2] for url in asked] == ["initiate", "retry"]
+        done = await submit(page, origin.url(10, "a"))
+        await expect(job(page, "ready")).to_have_count(1)
+        await page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=30))
+        await page.goto(f"{api.base}/#job={done}")
+        await page.reload()
+        await expect(job(page, "ready").get_by_role("link", name="Download archive")).to_be_visible()
 
 
 @slow
@@ -501,11 +550,11 @@ async def test_hostile_names_are_only_text(api: Api, origin: Origin) -> None:
 
 @slow
 async def test_a_list_is_dropped(api: Api) -> None:
-    """A CSV dropped on the list is read at once; another beside it is added."""
+    """A CSV dropped on the list is read at once; another that is dropped beside the list is added."""
     async with chromium() as browser, visiting(browser, api.base) as page:
         await _drop(page, "list.csv", "name,url\na.pdf,https://a.example/1\n")
         await expect(page.locator("#count")).to_have_text("1 link")
-        await _drop(page, "more.json", '["https://a.example/2", "https://a.example/3"]')
+        await _drop(page, "more.json", '["https://a.example/2", "https://a.example/3"]', "h1")
         await expect(page.locator("#count")).to_have_text("3 links")
         assert (
             await page.locator("#links").input_value()
@@ -521,12 +570,12 @@ async def test_a_list_is_dropped(api: Api) -> None:
         assert '"size": 4' in await page.locator("#links").input_value()
 
 
-async def _drop(page: Page, name: str, text: str) -> None:
+async def _drop(page: Page, name: str, text: str, on: str = ".drop") -> None:
     given = await page.evaluate_handle(
         "([name, text]) => { const data = new DataTransfer(); data.items.add(new File([text], name)); return data; }",
         [name, text],
     )
-    await page.dispatch_event(".drop", "drop", {"dataTransfer": given})
+    await page.dispatch_event(on, "drop", {"dataTransfer": given})
 
 
 @slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,9 @@ def seaweedfs(folder: DataFolder, storage: StorageSettings) -> Server:
     keys = {
         "AWS_ACCESS_KEY_ID": reach.settings["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": reach.settings["secret_access_key"],
+        # Without it any program on this machine may make keys for itself at the gateway's second port, which asks for
+        # nothing else. Nobody has to know it: only this weed makes and takes tokens with it.
+        "WEED_JWT_FILER_SIGNING_KEY": secrets.token_urlsafe(30),
     }
     ports = folder.identity.ports
     return Server(

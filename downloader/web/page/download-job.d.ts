@@ -145,7 +145,7 @@ export class DownloaderClient {
     jobId: string, options?: { limit?: number; after?: number },
   ): Promise<{ files: JobFile[]; next: number | null }>;
   cancel(jobId: string): Promise<Job>;
-  retry(jobId: string): Promise<Initiated>;
+  retry(jobId: string, options?: { idempotencyKey?: string }): Promise<Initiated>;
   remove(jobId: string): Promise<void>;
   jobs(
     options?: { limit?: number; after?: string; status?: JobStatus },

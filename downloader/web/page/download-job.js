@@ -9,6 +9,7 @@ const CALL_LIMIT_MS = 30_000;
 // A browser opens six connections to a host that speaks HTTP/1.1: jobs beyond these are followed by their status.
 const STREAMS_MAX = 4;
 const POLL_MS = 3_000;
+const [HIDDEN_MS, HIDDEN_POLL_MS] = [5_000, 15_000];
 // No event for so long: heartbeats are comments, which scripts do not see, so the status tells what is the matter.
 const SILENCE_MS = 20_000;
 const BACKOFF_MS = [1_000, 15_000];
@@ -29,15 +30,17 @@ function seconds(value) {
   return Number.isFinite(wait) ? wait : Math.max(0, Math.ceil((Date.parse(value) - Date.now()) / 1000)) || null;
 }
 
+/** A problem, whatever was said in its place: somebody's backend may write anything. */
 function problem(code, detail, said = {}, status = 0, headers = new Headers()) {
+  const text = (...names) => names.map((name) => said[name]).find((value) => value && typeof value === "string");
   return {
     status,
-    code: said.code ?? code,
-    title: said.title ?? detail,
-    detail: String(said.detail ?? said.message ?? detail),
-    errors: Array.isArray(said.errors) ? said.errors : [],
+    code: text("code") ?? code,
+    title: text("title") ?? detail,
+    detail: text("detail", "message") ?? detail,
+    errors: (Array.isArray(said.errors) ? said.errors : []).filter((fault) => fault?.detail),
     retryAfter: seconds(headers.get("Retry-After")),
-    requestId: said.requestId ?? headers.get("X-Request-Id"),
+    requestId: text("requestId") ?? headers.get("X-Request-Id"),
   };
 }
 
@@ -49,6 +52,7 @@ async function call(url, { method = "GET", headers, body, signal, credentials = 
     response = await fetch(url, {
       method, credentials, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
       headers: { Accept: "application/json", ...sent, ...headers },
+      redirect: method === "GET" ? "follow" : "manual", // what is sent is for nobody else
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
     const text = await response.text();
@@ -59,6 +63,7 @@ async function call(url, { method = "GET", headers, body, signal, credentials = 
     if (response.ok) throw new ApiError(problem("bad_answer", "The answer was cut off or is not JSON."));
   }
   if (response.ok) return data;
+  if (response.type === "opaqueredirect") throw new ApiError(problem("redirected", "The service answered with a redirect."));
   const said = data && typeof data === "object" ? data : {};
   const plain = `The service answered with status ${response.status}.`;
   throw new ApiError(problem(`http_${response.status}`, plain, said, response.status, response.headers));
@@ -66,6 +71,9 @@ async function call(url, { method = "GET", headers, body, signal, credentials = 
 
 /** Links in answers are path-absolute: they follow the base URL, which may have a path of its own. */
 const resolve = (server, link) => (link.startsWith("/") ? server + link : link);
+/** The headers for a call of `url`: what is meant for one origin is for no other. */
+const meant = (home, url, headers) => (new URL(url, document.baseURI).origin === new URL(home, document.baseURI).origin ? headers : {});
+const once = (key) => (key ? { "Idempotency-Key": key } : {});
 const withQuery = (url, query) => url + (url.includes("?") ? "&" : "?") + query;
 
 /** The API of the service; every method throws ApiError. */
@@ -80,8 +88,7 @@ export class DownloaderClient {
     return call(url, { method, body, headers: { ...this.headers, ...headers } });
   }
   initiate(request, { idempotencyKey } = {}) {
-    const headers = idempotencyKey ? { "Idempotency-Key": idempotencyKey } : {};
-    return this.#call("POST", "initiate", { body: request, headers });
+    return this.#call("POST", "initiate", { body: request, headers: once(idempotencyKey) });
   }
   status(jobId, { files } = {}) {
     return this.#call("GET", `status/${encodeURIComponent(jobId)}`, { query: { files } });
@@ -92,8 +99,8 @@ export class DownloaderClient {
   cancel(jobId) {
     return this.#call("POST", `${encodeURIComponent(jobId)}/cancel`);
   }
-  retry(jobId) {
-    return this.#call("POST", `${encodeURIComponent(jobId)}/retry`);
+  retry(jobId, { idempotencyKey } = {}) {
+    return this.#call("POST", `${encodeURIComponent(jobId)}/retry`, { headers: once(idempotencyKey) });
   }
   remove(jobId) {
     return this.#call("DELETE", encodeURIComponent(jobId));
@@ -113,7 +120,7 @@ export class JobFeed extends EventTarget {
   #links;
   #life = null; // an AbortController from open() to close()
   #source = null;
-  #timers = { again: 0, watch: 0 };
+  #timers = { again: 0, watch: 0, hide: 0 };
   #failures = 0;
   #missed = 0; // changes that the status told of and no event did
   #heardAt = 0;
@@ -122,7 +129,8 @@ export class JobFeed extends EventTarget {
 
   constructor({ server = HERE, statusUrl, subscribeUrl = "", headers = {}, lastEventId = "" }) {
     super();
-    this.#links = { server, headers, status: resolve(server, statusUrl), stream: resolve(server, subscribeUrl) };
+    const status = resolve(server, statusUrl);
+    this.#links = { server, headers: meant(server, status, headers), status, stream: resolve(server, subscribeUrl) };
     this.lastEventId = lastEventId;
   }
 
@@ -192,7 +200,7 @@ export class JobFeed extends EventTarget {
     const { server, stream } = this.#links;
     this.#drop();
     const open = streams.get(server) ?? 0;
-    if (!stream || open >= STREAMS_MAX) return;
+    if (!stream || open >= STREAMS_MAX || document.hidden) return;
     streams.set(server, open + 1);
     if (this.connection === "closed") this.#turn("connecting");
     const from = this.lastEventId ? `lastEventId=${encodeURIComponent(this.lastEventId)}` : "";
@@ -228,7 +236,7 @@ export class JobFeed extends EventTarget {
     if (name === "files") this.#say("files", { files: data.files });
     else if (name === "reset") this.check({ files: true });
     else if (name === "busy") this.#turn("reconnecting", data.reason);
-    else if (data.status === "not_found") this.#end(problem("job_not_found", data.error, {}, 404));
+    else if (data.status === "not_found") this.#end(problem("job_not_found", "There is no such job.", { detail: data.error }, 404));
     else this.#take({ currentFile: null, fetching: [], ...data }); // what is left out is no more
   }
 
@@ -258,9 +266,14 @@ export class JobFeed extends EventTarget {
     this.check();
   }
 
+  /** A tab that nobody looks at gives its stream away: a browser has six connections to a host for all its tabs. */
   #seen() {
-    if (document.visibilityState !== "visible") return;
-    if (this.connection === "reconnecting") this.#now();
+    clearTimeout(this.#timers.hide);
+    if (document.hidden) {
+      this.#timers.hide = setTimeout(() => this.#drop(), HIDDEN_MS);
+      return;
+    }
+    if (this.connection === "reconnecting" || !this.#source) this.#now();
     else if (Date.now() - this.#heardAt > POLL_MS) this.check();
   }
 
@@ -276,6 +289,7 @@ export class JobFeed extends EventTarget {
   }
 
   #pause() {
+    if (document.hidden) return HIDDEN_POLL_MS;
     if (!this.job) return 1_000;
     if (this.job.status === "queued") return Math.min(30_000, 2_000 + 500 * (this.job.queuePosition ?? 0));
     return this.#source && this.#heardAt ? 5_000 : POLL_MS; // a stream begins with an event, unless it is held back
@@ -637,7 +651,7 @@ export class DownloadJob extends HTMLElement {
     if (this.#once?.wish !== wish) this.#once = { wish, key: newKey() };
     const once = this.#once;
     const isMine = () => this.#state === "starting" && this.#once === once; // else it was reset meanwhile
-    const headers = { ...this.headers, "Idempotency-Key": once.key };
+    const headers = { ...meant(home ?? this.server, url, this.headers), "Idempotency-Key": once.key };
     this.#problem = null;
     this.#turn("starting");
     try {
@@ -706,7 +720,8 @@ export class DownloadJob extends HTMLElement {
     const { cancelUrl, jobId } = this.#links;
     const url = cancelUrl ?? `${this.server}${BASE}/${jobId}/cancel`;
     try {
-      await call(url, { method: "POST", headers: this.headers, credentials: cancelUrl ? "same-origin" : "omit" });
+      const headers = meant(this.#links.home ?? this.server, url, this.headers);
+      await call(url, { method: "POST", headers, credentials: cancelUrl ? "same-origin" : "omit" });
       await this.#feed?.check();
     } catch (error) {
       this.#isCancelling = false;
@@ -770,16 +785,18 @@ export class DownloadJob extends HTMLElement {
 
   async #go(event) {
     const isPlain = !(event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
-    if (!isPlain || Date.now() - this.#linkAt < LINK_FRESH_MS) return;
+    const { link } = this.#view;
+    if (link.hasAttribute("href") && (!isPlain || Date.now() - this.#linkAt < LINK_FRESH_MS)) return;
     event.preventDefault(); // the link may have expired, and clocks differ: the service signs a fresh one
-    if (await this.#refresh()) this.#view.link.click();
+    if ((await this.#refresh()) && link.hasAttribute("href")) link.click();
   }
 
   async #refresh() {
     this.#linkAt = Date.now();
-    const url = withQuery(resolve(this.server, this.#links.statusUrl), "files=false");
+    const status = resolve(this.server, this.#links.statusUrl);
+    const url = withQuery(status, "files=false");
     try {
-      const job = await call(url, { headers: this.#reading(), signal: this.#life?.signal });
+      const job = await call(url, { headers: meant(this.server, status, this.#reading()), signal: this.#life?.signal });
       this.#job = { ...this.#job, ...job };
       if (!job.downloadUrl) this.#expire();
       this.#render();
@@ -853,7 +870,8 @@ export class DownloadJob extends HTMLElement {
     button.hidden = state === "ready" || !(active || mayStart || mayRetry);
     put(link, this.getAttribute("ready-label") ?? this.#text("ready"));
     link.hidden = state !== "ready";
-    if (/^https?:/.test(job?.downloadUrl ?? "")) link.href = job.downloadUrl;
+    if (/^https?:/i.test(job?.downloadUrl ?? "")) link.href = job.downloadUrl;
+    else link.removeAttribute("href"); // what is no such link leads nowhere, least of all where an earlier job's did
     put(cancel, this.#text("cancel"));
     cancel.hidden = !active || !(links?.cancelUrl || this.#mayCall());
     cancel.ariaDisabled = this.#isCancelling;
@@ -893,7 +911,7 @@ export class DownloadJob extends HTMLElement {
   #trouble() {
     const { code, detail, errors, retryAfter } = this.#problem;
     const wait = retryAfter ? [this.#text("wait", { time: this.#words().span(retryAfter) })] : [];
-    if (this.#texts[code]) return [this.#text(code, this.#problem), ...wait].join(" ");
+    if (Object.hasOwn(this.#texts, code)) return [this.#text(code, this.#problem), ...wait].join(" ");
     const more = errors.filter((fault) => !detail.includes(fault.detail));
     return [detail, ...more.map((fault) => `${fault.pointer}: ${fault.detail}`), ...wait].join(" ");
   }

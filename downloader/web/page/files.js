@@ -31,7 +31,6 @@ export class Files {
   /** What the job counts, and whether it has ended. */
   count(total, failed, isOver) {
     if (total === this.#total && failed === this.#failed && isOver === this.#isOver) return;
-    if (isOver !== this.#isOver) this.#root.querySelector("ol").replaceChildren();
     [this.#total, this.#failed, this.#isOver] = [total, failed, isOver];
     this.#draw();
   }
@@ -127,13 +126,21 @@ export class Files {
     const wanted = indices.map((index) => {
       const file = this.#known.get(index);
       const row = rows.get(index) || make("li", { index });
-      if (!row.firstChild || row.file !== file) row.replaceChildren(...cells((row.file = file), row, this.#isOver));
+      if (!row.firstChild || row.file !== file || row.isOver !== this.#isOver) this.#redraw(row, file);
       return row;
     });
     if (wanted.length !== list.children.length || wanted.some((row, at) => row !== list.children[at])) {
       list.replaceChildren(...wanted);
     }
     list.start = (indices[0] ?? 0) + 1;
+  }
+
+  /** The row anew; who was at one of its buttons is at the first one again. */
+  #redraw(row, file) {
+    const hadFocus = row.contains(document.activeElement);
+    [row.file, row.isOver] = [file, this.#isOver];
+    row.replaceChildren(...cells(file, row, this.#isOver));
+    if (hadFocus) row.querySelector("button, a")?.focus();
   }
 
   #drawBar(length, start, last) {
@@ -147,8 +154,10 @@ export class Files {
     part(".bar").hidden = this.#total < 2;
     const range = `${(start + 1).toLocaleString("en")}–${Math.min(start + ROWS, length).toLocaleString("en")}`;
     part(".range").textContent = `${range} of ${count(length, "file")}`;
-    part(".back").disabled = this.#page === 0;
-    part(".on").disabled = this.#page === last;
+    const ends = [[".back", this.#page === 0], [".on", this.#page === last]];
+    const focused = ends.find(([selector, isEnd]) => isEnd && part(selector) === document.activeElement);
+    for (const [selector, isEnd] of ends) part(selector).disabled = isEnd;
+    if (focused) part(focused[0] === ".on" ? ".back" : ".on").focus(); // a disabled button would lose it
   }
 }
 

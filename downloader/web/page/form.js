@@ -3,7 +3,7 @@
 import { make, say } from "./dom.js";
 import { count } from "./format.js";
 import { fault, joined, parse, unique } from "./lists.js";
-import { explained } from "./service.js";
+import { explained, newKey } from "./service.js";
 import { draft } from "./storage.js";
 
 const FAULTS_SHOWN = 8;
@@ -160,7 +160,8 @@ export class Form {
   #watchDrops() {
     const drop = document.querySelector(".drop");
     for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
-      drop.addEventListener(name, (event) => {
+      // Anywhere: what is dropped beside the field would take the place of the page.
+      document.addEventListener(name, (event) => {
         if (![...event.dataTransfer.types].includes("Files")) return;
         event.preventDefault();
         drop.classList.toggle("over", name === "dragenter" || name === "dragover");
@@ -220,12 +221,10 @@ export class Form {
   }
 
   #refuse(error) {
-    const wait = error.problem?.retryAfter;
     const faults = error.problem?.errors || [];
     const shown = faults.filter((one) => !this.#atField(one));
     this.#faults(shown.map((one) => this.#atLine(one)), "");
-    const more = wait ? ` Try again in ${wait} s.` : "";
-    say(at("refused"), (faults.length ? "Some of this has to be put right first." : explained(error)) + more);
+    say(at("refused"), faults.length ? "Some of this has to be put right first." : explained(error));
     const wrong = this.#form.querySelector("[aria-invalid=true]") || (faults.length && this.#links);
     if (wrong) wrong.focus();
   }
@@ -258,8 +257,4 @@ export class Form {
 function hrefs(html) {
   const anchors = [...new DOMParser().parseFromString(html, "text/html").querySelectorAll("a[href]")];
   return anchors.map((a) => a.getAttribute("href")).filter((url) => !fault(url));
-}
-
-function newKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -4,7 +4,7 @@ import * as curl from "./curl.js";
 import { ask, copier, make, safe, say } from "./dom.js";
 import { Files } from "./files.js";
 import { clock } from "./format.js";
-import { explained } from "./service.js";
+import { explained, newKey } from "./service.js";
 
 const SHOWN_CHARS = 3000;
 const WORDS = { queued: "Waiting", processing: "Working", failed: "Failed", cancelled: "Cancelled", gone: "Gone" };
@@ -19,6 +19,10 @@ export class Card {
   #gone = false;
   #files = null;
   #peak = 0;
+  #notBefore = 0;
+  #isActing = false;
+  #isWell = true;
+  #retryKey = "";
 
   /** `entry` is {id, name, time}; `page` is what main.js offers to cards. */
   constructor(entry, page) {
@@ -39,6 +43,11 @@ export class Card {
     return this.#at(".head").ariaExpanded === "true";
   }
 
+  /** Whether it is time to read it again: it may have changed, or it is open and could not be read so far. */
+  get isDue() {
+    return !this.#gone && Date.now() >= this.#notBefore && (this.isOpen ? this.#element.state === "idle" : this.isActive);
+  }
+
   /** Whether reading it again may tell something new. */
   get isActive() {
     return !this.#gone && (!this.#job || this.#job.status === "queued" || this.#job.status === "processing");
@@ -48,16 +57,20 @@ export class Card {
     this.#at(".head").focus();
   }
 
-  /** Read how the job is, for its line. */
+  /** Read how the job is, unasked: for its line, or for all of it where that has not come about yet.
+   *  False when the service is away or busy, so that it is better left alone for a while. */
   async read() {
-    await this.#reading((client) => client.status(this.id, { files: false }), true);
+    this.#isWell = true;
+    if (this.isOpen) await this.open({ quiet: true });
+    else await this.#reading((client) => client.status(this.id, { files: false }), true);
+    return this.#isWell;
   }
 
-  async open() {
+  async open({ quiet = false } = {}) {
     this.#toggle(true);
     if (!this.#files) this.#build();
-    const job = await this.#reading((client) => client.status(this.id));
-    if (job && this.isOpen) this.#follow(job);
+    const job = await this.#reading((client) => client.status(this.id), quiet);
+    if (job && this.isOpen && this.#element.state === "idle") this.#follow(job);
   }
 
   close() {
@@ -78,23 +91,42 @@ export class Card {
     this.#at(".body").hidden = !open;
   }
 
+  /** Read what will be read again if it cannot be had now. */
   async #reading(work, quiet = false) {
     try {
       const job = await this.#page.service.call(work, { quiet });
       this.#page.reached(true);
+      say(this.#at(".error"), "");
       this.#show(job);
       return job;
     } catch (error) {
-      this.#failed(error);
+      const { status, retryAfter } = error.problem || {};
+      this.#notBefore = Date.now() + 1000 * (retryAfter ?? 0);
+      this.#isWell = status > 0 && status < 500 && status !== 429;
+      if (status === 0) this.#page.reached(false);
+      else this.#failed(error);
       return null;
     }
   }
 
   #failed(error) {
-    const { status, code } = error.problem || {};
-    if (code === "job_not_found") this.#end();
-    else if (status === 0) this.#page.reached(false);
+    if (error.problem?.code === "job_not_found") this.#end();
     else say(this.#at(".error"), explained(error));
+  }
+
+  /** Do what a person wants, one thing at a time; nobody does it again for them if it fails, so they are told. */
+  async #acting(work) {
+    if (this.#isActing) return null;
+    this.#isActing = true;
+    say(this.#at(".error"), "");
+    try {
+      return await this.#page.service.call(work);
+    } catch (error) {
+      this.#failed(error);
+      return null;
+    } finally {
+      this.#isActing = false;
+    }
   }
 
   #build() {
@@ -105,6 +137,7 @@ export class Card {
     this.#files = new Files(this.#at(".files"), read);
     const hear = (name, act) => this.#element.addEventListener(`job-${name}`, (event) => act(event.detail));
     hear("progress", ({ job }) => {
+      this.#page.reached(true);
       this.#show(job);
       this.#files.arrive(job.fetching ?? []);
     });
@@ -130,10 +163,14 @@ export class Card {
     else this.#files.refresh();
   }
 
-  /** The element has given up, and says why itself; but of these two the page makes more. */
+  /** The element has given up, and says why itself; but of these the page makes more. */
   #lost(problem) {
     if (problem.code === "job_not_found") this.#end();
-    else if (problem.status === 401) this.open();
+    else if (problem.code === "archive_expired") this.#show({ downloadUrl: null });
+    else if (problem.status === 401) {
+      this.#element.reset();
+      this.open();
+    }
   }
 
   #end() {
@@ -156,15 +193,15 @@ export class Card {
     say(this.#at(".state"), isWorking ? `${word} ${share}` : word);
     this.node.style.setProperty("--done", `${this.#peak}%`);
     this.#files?.count(this.#job.totalFiles, this.#job.filesFailed, !this.isActive);
-    say(this.#at(".error"), "");
     if (this.isOpen) this.#page.title(isWorking ? `${share} ${this.#entry.name}` : "");
     this.#offer(state);
   }
 
   #state() {
-    const { status, filesFailed, archive, archiveExpiresAt } = this.#job;
+    const { status, filesFailed, downloadUrl } = this.#job;
     if (status !== "completed") return status;
-    if (archive && archiveExpiresAt && Date.parse(archiveExpiresAt) < Date.now()) return "expired";
+    // Without a link the archive is no longer there: the service knows, whatever this computer's clock says.
+    if (!downloadUrl) return "expired";
     return filesFailed ? "partly" : "ready";
   }
 
@@ -191,31 +228,31 @@ export class Card {
   }
 
   async #link() {
-    const job = await this.#reading((client) => client.status(this.id, { files: false }));
+    const job = await this.#acting((client) => client.status(this.id, { files: false }));
+    if (job) this.#show(job);
     return safe(job?.downloadUrl) || "";
   }
 
   async #retry() {
-    try {
-      const started = await this.#page.service.call((client) => client.retry(this.id));
-      this.#page.started(started, this.#entry.name);
-    } catch (error) {
-      this.#failed(error);
-    }
+    const idempotencyKey = (this.#retryKey ||= newKey()); // after a lost answer it is still the same wish
+    const started = await this.#acting((client) => client.retry(this.id, { idempotencyKey }));
+    if (!started) return;
+    this.#retryKey = "";
+    this.#page.started(started, this.#entry.name);
   }
 
   async #cancel() {
-    await this.#reading((client) => client.cancel(this.id));
+    const job = await this.#acting((client) => client.cancel(this.id));
+    if (job) this.#show(job);
   }
 
   async #remove() {
     if ((await ask(document.getElementById("sure"))) !== "yes") return;
-    try {
-      await this.#page.service.call((client) => client.remove(this.id));
-      this.#page.forget(this.id);
-    } catch (error) {
-      this.#failed(error);
-    }
+    const isDone = await this.#acting(async (client) => {
+      await client.remove(this.id);
+      return true;
+    });
+    if (isDone) this.#page.forget(this.id);
   }
 
   #commands() {

@@ -9,6 +9,8 @@ import { Service } from "./service.js";
 import { jobs, key } from "./storage.js";
 
 const POLL_MS = 3000;
+const PAUSE_MAX_MS = 30_000;
+const EACH_MS = 250; // many jobs are read less often
 const READS_AT_ONCE = 3;
 const OFFLINE = "You are offline. Jobs go on without you, and this page catches up when you are back.";
 const AWAY = "The service cannot be reached. Trying again…";
@@ -18,6 +20,7 @@ const cards = new Map();
 const bodies = new Map(); // what this very page has sent, for the curl command; it may hold secrets, so it is kept nowhere
 let opened = null;
 let isReached = true;
+let pause = POLL_MS;
 
 async function askForKey(message) {
   say(at("key-wrong"), message);
@@ -96,14 +99,18 @@ function list() {
   at("none").hidden = entries.length > 0;
 }
 
-/** Read the jobs that are at work and not open, a few at a time; the open one has its stream. */
+/** Read the jobs that may have news, a few at a time; the open one has its stream, once it could be read. */
 async function poll() {
-  const due = [...cards.values()].filter((card) => card.isActive && !card.isOpen);
+  const due = document.hidden ? [] : [...cards.values()].filter((card) => card.isDue);
+  const calls = due.length;
+  let isWell = true;
   const next = async () => {
-    for (let card = due.shift(); card; card = due.shift()) await card.read();
+    for (let card = due.shift(); card && isWell; card = due.shift()) isWell &&= await card.read();
   };
-  if (!document.hidden) await Promise.all(Array.from({ length: READS_AT_ONCE }, next));
-  setTimeout(poll, POLL_MS);
+  await Promise.all(Array.from({ length: READS_AT_ONCE }, next));
+  pause = isWell ? Math.max(POLL_MS, calls * EACH_MS) : Math.min(2 * pause, PAUSE_MAX_MS);
+  // Not all tabs at one beat, least of all when the service is back.
+  setTimeout(poll, pause * (0.75 + Math.random() / 2));
 }
 
 /** Open the job that the address names, also one that was started elsewhere. */

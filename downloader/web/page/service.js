@@ -58,5 +58,11 @@ export function explained(error) {
   const problem = error.problem;
   if (!problem) throw error; // a mistake of ours, not of the call
   if (!problem.status) return "The service cannot be reached. Nothing you typed is lost; try again in a moment.";
-  return problem.detail || problem.title;
+  const wait = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
+  return (problem.detail || problem.title) + wait;
+}
+
+/** A key for a call that makes a job; not randomUUID, which pages without TLS lack. */
+export function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
