@@ -6,6 +6,7 @@ answer without the rest of the house.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -63,11 +64,27 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 def main() -> None:
     """Run the command line of this process; a wrong setting is one line on standard error and exit code 2."""
+    _hold_standard_streams()
     try:
         app(prog_name="downloader")  # also as `python -m downloader`: a completion needs the one name
     except ConfigError as error:
         typer.echo(f"error: {error.message}", err=True)
         sys.exit(EXIT_WRONG_SETTING)
+
+
+def _hold_standard_streams() -> None:
+    """Give the first three descriptors a place where the caller has closed them, as cron jobs and daemons do.
+
+    Else the next file or socket gets their numbers, and with them what is printed; uvloop takes that for a fault of its
+    own and aborts. Whoever reads or prints meanwhile still hears that it is not possible.
+    """
+    for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # noqa: FBT003 - a function of the system
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the life of the process
 
 
 @app.callback(invoke_without_command=True)  # else `--version` would need a command beside it

@@ -151,10 +151,14 @@ class RefusedError(ClientError):
 
 
 class AwayError(ClientError):
-    """The service or the store does not answer; the same command may work later, and goes on where it stopped."""
+    """The service or the store does not answer; the same command may work later, and goes on where it stopped.
 
-    def __init__(self, message: str, code: str = "away") -> None:
+    `retry_after_s` is what the service asks to wait for, 0 where it says nothing.
+    """
+
+    def __init__(self, message: str, code: str = "away", *, retry_after_s: float = 0) -> None:
         super().__init__(code, message)
+        self.retry_after_s = retry_after_s
 
 
 class SaveError(ClientError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from downloader.lifetime import Stop
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
+STDIN_FD, STDOUT_FD = 0, 1
 
 ServerUrl = Annotated[
     str | None, typer.Option("--server", envvar="DOWNLOADER_URL", metavar="URL", help="Base URL of the service.")
@@ -164,19 +165,21 @@ def fetch(  # noqa: PLR0913 - each option is an argument
         "reproducible": reproducible or None,
     }
     # Read before the loop begins, where Ctrl-C ends a wait for standard input at once.
-    wanted = _tried(lambda: read_wanted(sources, sys.stdin.buffer.read).refined(name, options))
+    wanted = _tried(lambda: read_wanted(sources, _read_stdin).refined(name, options))
 
     async def work(desk: Desk) -> int:
         if isinstance(wanted, AskedWrongError):
             raise wanted
-        _check(way, manner)
+        _check(way, manner, idempotency_key)
+        if way.url and (config or sets):
+            raise AskedWrongError("--set and --config are for a fetch without a service; leave out --server, or these")
         if detach and not way.url:
             raise AskedWrongError("--detach needs a service that stays: give --server, or set DOWNLOADER_URL")
         at = _server(way) if way.url else None
         async with AsyncExitStack() as stack:
-            part = _part(stack, manner, wanted.archive_name)
-            errand = await stack.enter_async_context(desk.errand(manner, at))
-            return await errand.fetch(wanted, idempotency_key, part)
+            part = _part(stack, manner, wanted.archive_name, lasts=at is not None)
+            errand = await stack.enter_async_context(desk.errand(manner, at, part))
+            return await errand.fetch(wanted, idempotency_key)
 
     _run(way, "fetch", work, wanted)
 
@@ -206,8 +209,8 @@ def watch(  # noqa: PLR0913 - each option is an argument
         ref, at = _job(way, job)
         async with AsyncExitStack() as stack:
             part = _part(stack, manner, None)
-            errand = await stack.enter_async_context(desk.errand(manner, at))
-            return await errand.watch(ref, part)
+            errand = await stack.enter_async_context(desk.errand(manner, at, part))
+            return await errand.watch(ref)
 
     _run(way, "watch", work)
 
@@ -235,12 +238,12 @@ def retry(  # noqa: PLR0913 - each option is an argument
     manner = Manner(output, force, bool(output), detach, verify, cancel_on_interrupt, way.known)
 
     async def work(desk: Desk) -> int:
-        _check(way, manner)
+        _check(way, manner, idempotency_key)
         ref, at = _job(way, job)
         async with AsyncExitStack() as stack:
             part = _part(stack, manner, None)
-            errand = await stack.enter_async_context(desk.errand(manner, at))
-            return await errand.retry(ref, idempotency_key, part)
+            errand = await stack.enter_async_context(desk.errand(manner, at, part))
+            return await errand.retry(ref, idempotency_key)
 
     _run(way, "retry", work)
 
@@ -256,13 +259,13 @@ def cancel(
     """Cancel a job; one that has ended stays as it is, and the status is 1 if it was not cancelled."""
     way = Way(server, key, key_file, as_json)
 
-    async def work(_: Desk) -> int:
+    async def work(desk: Desk) -> int:
         from downloader.client import table
         from downloader.client.calls import Calls
 
         ref, at = _job(way, job)
-        async with Calls.open(at) as calls:
-            return await table.cancel(calls, ref, typer.echo, as_json=as_json)
+        async with Calls.open(at, notice=desk.view.notice) as calls:
+            return await table.cancel(calls, ref, as_json=as_json)
 
     _run(way, "cancel", work)
 
@@ -281,12 +284,12 @@ def jobs(
     """List your jobs, newest first."""
     way = Way(server, key, key_file, as_json)
 
-    async def work(_: Desk) -> int:
+    async def work(desk: Desk) -> int:
         from downloader.client import table
         from downloader.client.calls import Calls
 
-        async with Calls.open(_server(way)) as calls:
-            return await table.jobs(calls, status, limit, typer.echo, as_json=as_json)
+        async with Calls.open(_server(way), notice=desk.view.notice) as calls:
+            return await table.jobs(calls, status, limit, as_json=as_json)
 
     _run(way, "jobs", work)
 
@@ -318,17 +321,17 @@ class Desk:
         return self.begun[0].how_to_go_on(self.command) if self.begun else ""
 
     @asynccontextmanager
-    async def errand(self, manner: Manner, at: Server | None) -> AsyncIterator[Errand]:
+    async def errand(self, manner: Manner, at: Server | None, part: PartFile | None) -> AsyncIterator[Errand]:
         """Yield an errand at the service `at`, else at one of this process; Ctrl-C is answered while it is there."""
         import asyncio  # the help does without it
 
         from downloader.client.calls import Calls
         from downloader.client.run import Errand
 
-        async with self._service(at) as server, Calls.open(server) as calls:
+        async with self._service(at) as server, Calls.open(server, notice=self.view.notice) as calls:
             if server.tells_key_to_all:
                 self.view.notice(f"the key goes to {server.base} unencrypted; use https://")
-            errand = Errand(calls, self.view, manner, typer.echo)
+            errand = Errand(calls, self.view, manner, part)
             self.begun.append(errand)
             try:
                 yield errand
@@ -376,10 +379,15 @@ def _server(way: Way) -> Server:
 
 
 def _key(way: Way) -> str:
-    if way.key or way.key_file is None:
+    """The key: what the command says goes before what the environment says, and there a key before a file."""
+    key_is_said = bool(way.key) and way.key != os.environ.get("DOWNLOADER_KEY")
+    file_is_said = way.key_file is not None and str(way.key_file) != os.environ.get("DOWNLOADER_KEY_FILE")
+    if key_is_said and file_is_said:
+        raise AskedWrongError("--key and --key-file are both given; give one of them")
+    if way.key_file is None or (way.key and not file_is_said):
         return way.key or ""
     try:
-        return way.key_file.read_text(encoding="utf-8").strip()
+        return way.key_file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise AskedWrongError(f"--key-file {way.key_file}: cannot be read ({why})") from error
@@ -391,24 +399,31 @@ def _job(way: Way, job: str) -> tuple[JobRef, Server]:
     return job_of(job, _server(way), server_is_given=bool(way.url))
 
 
-def _part(stack: AsyncExitStack, manner: Manner, name: str | None) -> PartFile | None:
+def _part(stack: AsyncExitStack, manner: Manner, name: str | None, *, lasts: bool = True) -> PartFile | None:
     """The part of the archive's file, as far as its name is known before the job has ended; AskedWrongError."""
     from downloader.client.target import PartFile, target_of
 
     if not manner.saves or manner.detach or manner.to_stdout:
         return None
     target = target_of(manner.output, name, force=manner.force)
-    return stack.enter_context(PartFile.open(target)) if target is not None else None
+    return stack.enter_context(PartFile.open(target, lasts=lasts)) if target is not None else None
 
 
-def _check(way: Way, manner: Manner) -> None:
-    """AskedWrongError for wishes that cannot be had together."""
+def _check(way: Way, manner: Manner, idempotency_key: str = "") -> None:
+    """AskedWrongError for wishes that cannot be had, or not together."""
+    if not re.fullmatch(r"[!-~]{0,255}", idempotency_key):
+        raise AskedWrongError("--idempotency-key takes at most 255 visible ASCII characters, without spaces")
     if manner.to_stdout and way.as_json:
         raise AskedWrongError("--json and -o - both want standard output; save the archive to a file")
-    if manner.to_stdout and sys.stdout.isatty():
+    if manner.to_stdout and os.isatty(STDOUT_FD):
         raise AskedWrongError("-o - would write the archive to the terminal; send it through a pipe")
     if manner.to_stdout and manner.verify:
         raise AskedWrongError("--verify needs a file; take another -o")
+
+
+def _read_stdin(most: int) -> bytes:
+    with open(STDIN_FD, "rb", closefd=False) as stdin:
+        return stdin.read(most)
 
 
 def _tried(make: Callable[[], Wanted]) -> Wanted | AskedWrongError:

@@ -19,7 +19,9 @@ EXIT_FAILED = 1
 EXIT_NOT_STARTED = 2
 EXIT_INTERRUPTED = 130
 OPEN_FILES_MOST = 65_536
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Where a terminal is closed, its programs get SIGHUP, unless `nohup` has said otherwise; Windows has none.
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
 
 class Stop:
@@ -38,7 +40,10 @@ class Stop:
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            self._before.append((number, signal.getsignal(number)))
+            before = signal.getsignal(number)
+            if number == HANGUP and before == signal.SIG_IGN:
+                continue
+            self._before.append((number, before))
             if sys.platform == "win32":
                 signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._signalled))
             else:

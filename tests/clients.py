@@ -42,11 +42,13 @@ class Stall:
 
 @dataclass(frozen=True)
 class Say:
-    """This answer in place of the real one."""
+    """This answer in place of the real one; `chunked` does not say how long it is, `retry_after` is a header."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/html"
+    chunked: bool = False
+    retry_after: str = ""
 
 
 Fault = Cut | Stall | Say | None
@@ -79,7 +81,11 @@ class Relay:
             self.requests.append(CIMultiDict(request.headers))
             self.last = URL(self.target + request.raw_path, encoded=True)
         if isinstance(fault, Say):
-            return web.Response(status=fault.status, body=fault.body, content_type=fault.content_type)
+            answer = web.Response(status=fault.status, body=fault.body, content_type=fault.content_type)
+            answer.headers.update({"Retry-After": fault.retry_after} if fault.retry_after else {})
+            if fault.chunked:
+                answer.enable_chunked_encoding()
+            return answer
         if fault == Stall(0):
             await asyncio.Event().wait()
         url = URL(self.target + request.raw_path, encoded=True)
@@ -88,8 +94,8 @@ class Relay:
         )
         async with self.session.request(
             request.method, url, headers=headers, data=await request.read(), allow_redirects=False
-        ) as answer:
-            return await self._passed(request, answer, fault, counts=is_meant)
+        ) as passed:
+            return await self._passed(request, passed, fault, counts=is_meant)
 
     async def break_off(self) -> None:
         """End the connections that stall."""

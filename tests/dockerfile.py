@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.metadata
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from packaging.requirements import Requirement
+
+QUICK_PIP = """\
+#!/bin/sh
+case "$*" in
+*"/venv/bin/python install "*" --require-hashes "*) PYTHONPATH="{root}" exec "{python}" -m tests.dockerfile "$@" ;;
+esac
+exec "{python}" -m pip "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -156,3 +169,35 @@ class Replay:
             check=False,
         )
         assert done.returncode == 0, f"RUN {script}\n{done.stdout}{done.stderr}"
+
+
+def quick_pip(folder: Path) -> str:
+    """A PATH to this Python with a pip that copies locked packages into /venv instead of fetching them."""
+    program = folder / "programs" / "pip"
+    program.parent.mkdir()
+    root = Path(__file__).parent.parent
+    program.write_text(QUICK_PIP.format(root=root, python=sys.executable), encoding="utf-8")
+    program.chmod(0o755)
+    return f"{program.parent}:{Path(sys.executable).parent}"
+
+
+def copied(lock: Path, site: Path) -> None:
+    """Put the packages of a lock into `site`, from this environment, which has them in the same versions."""
+    for line in re.findall(r"^[\w.-]+==[^\\\n]+", lock.read_text(encoding="utf-8"), re.MULTILINE):
+        wanted = Requirement(line)
+        if wanted.marker and not wanted.marker.evaluate():
+            continue
+        found = importlib.metadata.distribution(wanted.name)
+        assert wanted.specifier.contains(found.version, prereleases=True), f"{line}: here it is {found.version}"
+        for file in found.files or []:
+            if "__pycache__" not in file.parts:
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(Path(str(file.locate())), site / file)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    (there,) = Path(words[words.index("--python") + 1]).parent.parent.glob("lib/python3*/site-packages")
+    for before, name in itertools.pairwise(words):
+        if before == "-r":
+            copied(Path(name), there)

@@ -305,9 +305,13 @@ def compare(block: Block, said: str) -> None:
 
 
 def _alike(shown: Any, real: Any) -> bool:
-    """Of one shape: the same names, and values of the same kind; null stands for whatever is not known."""
+    """Of one shape: the same names, and values of the same kind; null stands for whatever is not known.
+
+    What kind of event an object is, it says by a word, which must be the same.
+    """
     if isinstance(shown, dict) and isinstance(real, dict):
-        return shown.keys() == real.keys() and all(_alike(shown[key], real[key]) for key in shown)
+        is_same = shown.keys() == real.keys() and shown.get("event") == real.get("event")
+        return is_same and all(_alike(shown[key], real[key]) for key in shown)
     if isinstance(shown, list) and isinstance(real, list):
         return all(any(_alike(one, other) for other in real) for one in shown)
     return shown is None or real is None or isinstance(shown, type(real)) or isinstance(real, type(shown))

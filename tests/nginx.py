@@ -52,6 +52,7 @@ def conf(folder: Path, ports: Ports, replicas: Sequence[str], store: str) -> str
             "listen 127.0.0.1:8081;": f"listen 127.0.0.1:{ports.health};",
             "http {": f"http {{ {folders}",
             "access_log /dev/stdout": f"access_log {folder}/access.log",
+            "error_log /dev/stderr": f"error_log {folder}/error.log",
         },
     )
     # Started by root, nginx would work as another user, who may not enter the folder of a test.

@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from redis.asyncio import Redis as RedisClient
 from downloader.errors import UnavailableError
 from downloader.keys import ApiKey
 from downloader.state.client import connect, opened
-from downloader.state.overview import MINUTES, RECENT_SHOWN, RUNNING_SHOWN, TENANTS_SHOWN
+from downloader.state.overview import MINUTES, RECENT_SHOWN, REPLICAS_SHOWN, RUNNING_SHOWN, TENANTS_SHOWN
 from downloader.state.replicas import Pulse, Replica
 from downloader.state.scripts import Scripts
+from downloader.web.render import iso
 from tests.api import Api
 from tests.browser import PHONE, chromium, hosts_of, page_in, picture, violations
 from tests.conftest import Start
@@ -193,6 +196,16 @@ async def test_a_replica_that_is_killed_is_not_shown(valkey: Redis, settings: di
             await seen_when(ops, replicas=0)
 
 
+async def test_a_replica_that_tells_nonsense_is_left_out(valkey: Redis, settings: dict[str, Any]) -> None:
+    """It is counted and not listed, and all the rest is there."""
+    async with fronted(valkey.url, redis=settings["redis"]) as front, scripts_of(settings) as scripts:
+        for name, since_ms in (("mad", 10**18), ("sane", 0)):
+            await Pulse(scripts, name, partial(replace, TOLD, since_ms=since_ms), dict).beat()
+        async with operator(settings, front.api.base) as ops:
+            now = await seen(ops)
+        assert ([one["id"] for one in now["replicas"]], now["replicasTotal"]) == (["sane"], 2)
+
+
 async def test_a_replica_that_stops_says_so(start: Start, settings: dict[str, Any]) -> None:
     """While it lets its job end it is shown as draining."""
     stop = asyncio.Event()
@@ -300,19 +313,32 @@ async def test_its_size_is_bounded(valkey: Redis, settings: dict[str, Any]) -> N
     jobs = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(1000)]
     async with fronted(valkey.url, redis=settings["redis"]) as front, scripts_of(settings) as scripts:
         await crowd(RedisClient.from_url(valkey.url), scripts.prefix, jobs)
+        for name in range(REPLICAS_SHOWN + 20):
+            await Pulse(scripts, f"{999 - name}", lambda: TOLD, dict).beat()
         async with operator(settings, front.api.base) as ops:
             answer = await ops.call("GET", OVERVIEW)
             now = answer.body
-        assert (now["queue"]["waiting"], now["queue"]["processing"], now["tenantsTotal"]) == (1000, 1000, 250)
-        shown = [len(now[name]) for name in ("running", "recent", "tenants", "minutes")]
-        assert shown == [RUNNING_SHOWN, RECENT_SHOWN, TENANTS_SHOWN, MINUTES]
-        assert len(answer.raw) < 150_000
+        assert (now["queue"]["waiting"], now["queue"]["processing"]) == (1000, 1000)
+        assert (now["tenantsTotal"], now["storedBytes"], now["replicasTotal"]) == (
+            950,
+            700_000_000,
+            REPLICAS_SHOWN + 20,
+        )
+        assert now["queue"]["waitsSince"] == iso(1000)
+        assert "tenant-99" not in {one["tenant"] for one in now["tenants"]}
+        shown = [len(now[name]) for name in ("running", "recent", "tenants", "replicas", "minutes")]
+        assert shown == [RUNNING_SHOWN, RECENT_SHOWN, TENANTS_SHOWN, REPLICAS_SHOWN, MINUTES]
+        assert min(one["id"] for one in now["replicas"]) == f"{1000 - REPLICAS_SHOWN - 20}"
+        assert len(answer.raw) < 180_000
 
 
 async def crowd(client: Any, prefix: str, jobs: list[str]) -> None:
-    """Make these jobs wait, be worked on, and be recent, of 250 tenants."""
+    """Make these jobs wait, be worked on, and be recent, of 250 tenants; tenant-99's is the oldest.
+
+    700 others have archives.
+    """
     figures = dict.fromkeys(("done", "failed", "total", "bytes", "progress", "attempt", "crashes"), 1)
-    fields = figures | {"state": "processing", "created": 1, "started": 1, "token": "1-a", "by": "r 1-a"}
+    fields = figures | {"state": "processing", "created": 5000, "started": 1, "token": "1-a", "by": "r 1-a"}
     async with client, client.pipeline() as pipe:
         for number, job in enumerate(jobs):
             of = f"tenant-{number % 250}"
@@ -321,6 +347,8 @@ async def crowd(client: Any, prefix: str, jobs: list[str]) -> None:
             pipe.zadd(f"{prefix}ring", {of: 0})
             pipe.zadd(f"{prefix}leases", {job: number})
             pipe.zadd(f"{prefix}recent", {job: number})
+        pipe.hset(f"{prefix}job:{jobs[99]}", "created", 1000)
+        pipe.hset(f"{prefix}stored", mapping={f"other-{number}": 1_000_000 for number in range(700)})
         await pipe.execute()
 
 
@@ -361,7 +389,7 @@ async def test_the_page_stands_by_itself(api: Api) -> None:
     assert "unsafe" not in answers[0].headers["Content-Security-Policy"]
     again = await api.call("GET", "/admin", headers={"If-None-Match": answers[0].headers["ETag"]})
     assert (again.status, again.raw) == (304, b"")
-    assert sum(len(answer.raw) for answer in answers) < 25 * 1024
+    assert sum(len(answer.raw) for answer in answers) < 26 * 1024
     assert b"innerHTML" not in answers[2].raw
 
 

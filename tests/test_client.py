@@ -152,19 +152,20 @@ async def test_a_key_is_needed_and_never_shown(
         (tmp_path / "key").write_text(f"{key}\n")
         end = await run("jobs", cwd=tmp_path, DOWNLOADER_URL=api.base)
         assert (end.status, end.out, end.err.count("\n")) == (1, "", 1)
-        assert "send a key" in end.err
+        assert "a key is needed; give it with --key-file" in end.err
         source = origin.url(10, "a", "a")
         saved = await run("fetch", source, "--json", "--key-file=key", cwd=tmp_path, DOWNLOADER_URL=api.base)
         listed = await run("jobs", "--json", cwd=tmp_path, DOWNLOADER_URL=api.base, DOWNLOADER_KEY=key)
         wrong = await run("jobs", cwd=tmp_path, DOWNLOADER_URL=api.base, DOWNLOADER_KEY=key[:-1])
+        said = await run("jobs", "--key-file=key", cwd=tmp_path, DOWNLOADER_URL=api.base, DOWNLOADER_KEY=key[:-1])
         headers = {"Authorization": f"Bearer {key}"}
         given = (await api.initiate([source], headers=headers)).body["statusUrl"]
         watched = await run("watch", f"{api.base}{given}", "-o", "watched.zip", cwd=tmp_path)
-    assert [saved.status, listed.status, wrong.status] == [0, 0, 2]
+    assert [saved.status, listed.status, wrong.status, said.status] == [0, 0, 2, 0]
     assert watched.status == 0, "the job's own token is enough to read it"
-    said = "".join(end.out + end.err for end in (saved, listed, wrong))
-    assert key[:-1] not in said
-    assert key.split("_")[2][:20] not in said
+    shown = "".join(end.out + end.err for end in (saved, listed, wrong, said))
+    assert key[:-1] not in shown
+    assert key.split("_")[2][:20] not in shown
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,18 @@ async def test_a_key_is_needed_and_never_shown(
             ["fetch", "https://x.test/a", "--json", "-o", "-"],
             2,
             "--json and -o - both want standard output",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["fetch", "https://x.test/a", "--set", "server.port=1", "--server=http://127.0.0.1:1"],
+            2,
+            "--set and --config are for a fetch without a service; leave out --server",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["fetch", "https://x.test/a", "--idempotency-key=a\nb"],
+            2,
+            "--idempotency-key takes at most 255 visible ASCII characters",
             marks=pytest.mark.slow,
         ),
         pytest.param(
@@ -247,6 +260,7 @@ def test_lists_of_all_kinds(text: str, files: list[dict[str, Any]]) -> None:
         (b"https://x.test/a\nnonsense\x1b[2J\n", "standard input, line 2: 'nonsense\ufffd[2J' is no URL"),
         (b"https://x.test/a\n\xff", "standard input, line 2: is not UTF-8 text"),
         (b"url,nome\nhttps://x.test/a,b", "standard input, line 1: must be a header with a column url"),
+        (b"url,url\nhttps://x.test/a,https://x.test/b", "standard input, line 1: names a column twice"),
         (b"url,size\nhttps://x.test/a,big", "standard input, line 2: size must be a whole number"),
         (b'["https://x.test/a", 7]', "standard input, entry 2: must be a URL, or an object"),
         (b'["https://x.test/a",\n]', "standard input, line 2: is not JSON"),
@@ -275,7 +289,12 @@ def test_a_job_is_known_by_any_of_its_urls() -> None:
         ref, at = job_of(text, server, server_is_given=True)
         assert (ref, at.base) == (JobRef(JOB), "http://one.test")
     ref, at = job_of(f"https://two.test/dl/v1/download/subscribe/{JOB}?token=abc", server, server_is_given=False)
-    assert (ref.job_id, ref.token, at.base) == (JOB, "abc", "https://two.test/dl")
+    assert (ref.job_id, ref.token, at.base, at.key) == (JOB, "abc", "https://two.test/dl", "")
+    for text in ("http://[", f"http://[::1/{JOB}", "x"):
+        with pytest.raises(AskedWrongError, match="is no job"):
+            job_of(text, server, server_is_given=True)
+    with pytest.raises(AskedWrongError, match="the key is not sent to where a job's URL leads; add --server"):
+        job_of(f"https://two.test/v1/download/{JOB}", server, server_is_given=False)
     with pytest.raises(AskedWrongError, match=r"the job's URL is of http://two\.test"):
         job_of(f"http://two.test/v1/download/{JOB}", server, server_is_given=True)
 
@@ -451,6 +470,26 @@ async def test_another_request_does_not_go_on_with_what_was_left(
 
 
 @pytest.mark.slow
+async def test_what_was_damaged_meanwhile_is_fetched_anew(
+    start: Start, origin: Origin, store: Relay, tmp_path: Path
+) -> None:
+    """What lies on the disk since an earlier command may have lost bytes with the power; it is not taken as it is."""
+    async with start(storage={"public_endpoint_url": store.base}) as api:
+        source = origin.url(BIG, "a", "a.bin")
+        process = await _stalled(api, source, store, tmp_path)
+        process.kill()
+        await process.wait()
+        with (tmp_path / "out.zip.part").open("r+b") as part:
+            part.seek(500_000)
+            part.write(bytes(4096))
+        end = await run("fetch", source, "-o", "out.zip", cwd=tmp_path, DOWNLOADER_URL=api.base)
+        assert end.status == 0, end.err
+        assert "is damaged; fetching it anew" in end.err
+        assert len(await _jobs(api)) == 1
+    assert zipfile.ZipFile(tmp_path / "out.zip").read("a.bin") == origin.data(BIG, "a")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("cancels", [False, True])
 async def test_ctrl_c_says_how_to_go_on(api: Api, tmp_path: Path, cancels: bool) -> None:
     """Ctrl-C while the job runs leaves it running and says how to see it through, or cancels it where that is asked."""
@@ -466,6 +505,7 @@ async def test_ctrl_c_says_how_to_go_on(api: Api, tmp_path: Path, cancels: bool)
         (job,) = await _jobs(api)
         if cancels:
             assert job["status"] == "cancelled"
+            assert list(tmp_path.iterdir()) == [], "what cannot be gone on with"
             return
         assert f"the job goes on. To see it through: downloader watch {job['jobId']} -o out.zip\n" in end.err
         origin.gate.set()
@@ -487,8 +527,9 @@ async def test_a_terminal_shows_bars(api: Api, origin: Origin, tmp_path: Path) -
     assert re.search(
         r"49 of 50 files packed in .*\n1 of 50 files missing:\n  lost.pdf: .*\nsaved out.zip \(", _plain(text)
     )
-    highest = max(len(ups) // len("\x1b[1A\x1b[2K") for ups in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", shown.written))
-    assert 1 <= highest <= 5, "a small terminal is filled by rows of files"
+    frames = re.split(r"\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*", shown.written)
+    highest = max(sum("━" in row for row in frame.splitlines()) for frame in frames)
+    assert 1 < highest <= 5, "a small terminal is filled by rows of files"
     assert shown.written.count("\x1b[?25l") == shown.written.count("\x1b[?25h"), "the cursor stays hidden"
 
 
@@ -626,14 +667,15 @@ async def test_without_a_server_the_parts_are_embedded(origin: Origin, tmp_path:
 
 
 @pytest.mark.slow
-async def test_ctrl_c_ends_the_embedded_parts(tmp_path: Path) -> None:
-    """Ctrl-C ends the service of its own with the command, and nothing of either is left."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_ends_the_embedded_parts(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, and a terminal that is closed, end the service with the command, and nothing of either is left."""
     (tmp_path / "tmp").mkdir()
     async with gated_source() as origin:
         arguments = ["fetch", origin.held(1000), "-o", "out.zip", "--set", "sources.allow_networks=127.0.0.0/8"]
         process = await start_program(*arguments, cwd=tmp_path, TMPDIR=str(tmp_path / "tmp"))
         await wait_until(lambda: origin.requests)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         end = await ended(process)
     assert (end.status, "Traceback" in end.err) == (130, False), end.err
     assert "is cancelled" in end.err

@@ -15,7 +15,7 @@ import tempfile
 import tomllib
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ from downloader.work.guard import Guard
 from tests import test_cli as cli
 from tests.api import Api
 from tests.conftest import Start
-from tests.dockerfile import Replay, Stage, context, stages
+from tests.dockerfile import Replay, Stage, context, quick_pip, stages
 from tests.files import Origin
 from tests.nginx import Ports, listens, nginx, replaced
 from tests.pages import blocks
 from tests.servers import S3, free_ports, missing
-from tests.tenants import caller
+from tests.tenants import caller, tenant
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -117,16 +117,20 @@ def _open_folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_the_image_works(settings: dict[str, Any], origin: Origin, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "packages", [pytest.param("copied", marks=pytest.mark.slow), pytest.param("fetched", marks=pytest.mark.deep)]
+)
+async def test_the_image_works(packages: str, settings: dict[str, Any], origin: Origin) -> None:
     """The Dockerfile's steps, carried out in a folder, give a service that runs as nobody on a read-only system.
 
-    It answers its health check, does a job, and ends in time when it is asked to.
+    It answers its health check, does a job, and ends in time when it is asked to. Its packages are fetched and checked
+    against their digests as in a real build, or, for everyday, copied from this environment, which has the same.
     """
     _, run = image()
     with _open_folder() as folder:
-        environment = await asyncio.to_thread(_built, folder, settings)
+        path = quick_pip(folder) if packages == "copied" else str(Path(sys.executable).parent)
+        environment = await asyncio.to_thread(_built, folder, settings, path)
         check = json.loads(run.only("HEALTHCHECK").rest.partition(" CMD ")[2])
         async with _container(run, environment, folder / "cache") as process:
             said = await cli.line_of(process)
@@ -146,12 +150,15 @@ def _status(command: list[str], environment: Mapping[str, str]) -> int:
     return subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False, cwd="/").returncode
 
 
-def _built(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Build the image's parts in `folder` and look at what came out; gives the environment of a container of it."""
+def _built(folder: Path, settings: dict[str, Any], path: str) -> dict[str, str]:
+    """Build the image's parts in `folder`, with the pip of `path`, and look at what came out.
+
+    Gives the environment of a container of it.
+    """
     build, run = image()
     context(ROOT, folder / "context")
     moved = ("venv", "build", "src", "wheel")
-    Replay(folder, folder / "context", {"EXTRAS": "telemetry"}, str(Path(sys.executable).parent), moved).run(build)
+    Replay(folder, folder / "context", {"EXTRAS": "telemetry"}, path, moved).run(build)
     programs = folder / "venv" / "bin"
     has = {path.name for path in programs.iterdir()}
     assert "downloader" in has
@@ -225,6 +232,7 @@ COMPOSE = DOCKER / "compose.yaml"
 STORES = ("seaweedfs", "minio")
 # Filled in as docs/deployment.md does it.
 SECRETS = ("REDIS_PASSWORD", "S3_SECRET_KEY")
+UNAUTHENTICATED = 16  # a status of gRPC
 
 
 @pytest.fixture
@@ -391,9 +399,14 @@ async def test_the_composed_commands_work_together(
     """Valkey, SeaweedFS, a replica and nginx, run as processes with the commands and settings of compose.yaml.
 
     `keys new` makes a key, `doctor` finds nothing broken, a caller with the key has a job done, and the link works.
+    Nobody makes himself a key to the store.
     """
     services, ports = composed(project)["services"], Ports()
-    async with _valkey(services["valkey"], tmp_path) as redis, _seaweedfs(services["seaweedfs"], tmp_path) as store:
+    async with (
+        _valkey(services["valkey"], tmp_path) as redis,
+        _seaweedfs(services["seaweedfs"], tmp_path) as (store, identities),
+    ):
+        assert await asyncio.to_thread(_grpc_status, identities) == UNAUTHENTICATED
         (port,) = free_ports(1)
         environment: dict[str, Any] = {
             name: value.replace("valkey:6379", redis) for name, value in _given(services["downloader"]).items()
@@ -442,7 +455,8 @@ async def _valkey(service: Mapping[str, Any], folder: Path) -> AsyncIterator[str
 
 
 @asynccontextmanager
-async def _seaweedfs(service: Mapping[str, Any], folder: Path) -> AsyncIterator[str]:
+async def _seaweedfs(service: Mapping[str, Any], folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """SeaweedFS; gives where S3 is, and where its gRPC port is."""
     (folder / "weed").mkdir()
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -451,7 +465,17 @@ async def _seaweedfs(service: Mapping[str, Any], folder: Path) -> AsyncIterator[
     # The last flag of a name counts; the tests' machine has others on the usual ports.
     command = [tool("weed"), *words, *(f"-{name}={port}" for name, port in ports.items()), *sockets]
     async with _process(command, _given(service), ports["s3.port"], f"http://127.0.0.1:{ports['s3.port']}/healthz"):
-        yield f"127.0.0.1:{ports['s3.port']}"
+        yield f"127.0.0.1:{ports['s3.port']}", f"127.0.0.1:{ports['s3.port.grpc']}"
+
+
+def _grpc_status(address: str) -> int | None:
+    """What the store says to somebody without a token who wants to make an identity."""
+    call = [tool("curl"), "-sS", "-D-", "-o", os.devnull, "--http2-prior-knowledge", "--data-binary", "@-"]
+    call += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    url = f"http://{address}/messaging_pb.SeaweedS3IamCache/PutIdentity"
+    done = subprocess.run([*call, url], input=b"\0" * 5, capture_output=True, check=True, timeout=30)
+    found = re.search(rb"^grpc-status: (\d+)", done.stdout, re.MULTILINE | re.IGNORECASE)
+    return int(found[1]) if found else None
 
 
 @asynccontextmanager
@@ -664,20 +688,24 @@ def unit() -> dict[str, list[str]]:
     return found
 
 
-def test_the_unit_gives_the_service_what_it_needs() -> None:
-    """Its settings are some, its folders are its own, it has time to drain and files to open."""
+def test_the_unit_gives_the_service_what_it_needs(tmp_path: Path) -> None:
+    """The documented settings are some, its folders are those of the settings, it has time to drain and files to open.
+
+    What the commands have to know too stands in config.toml and not in the unit.
+    """
     directives = unit()
-    paths = {"%C": "/var/cache", "%S": "/var/lib", "%L": "/var/log"}
-    pairs = [pair for pair in directives["Environment"] if pair.startswith(ENV)]
-    given = dict(re.sub(r"%[CSL]", lambda found: paths[found[0]], pair).split("=", 1) for pair in pairs)
-    settings = effective(given)
+    (documented,) = [one.text for one in blocks(ROOT / "docs" / "deployment.md") if one.language == "toml"]
+    (tmp_path / "config.toml").write_text(documented, encoding="utf-8")
+    given = dict(pair.split("=", 1) for pair in directives["Environment"] if pair.startswith(ENV))
+    assert given.keys() == {f"{ENV}SERVER__DRAIN_S"}
+    settings = effective(given, tmp_path / "config.toml")
     assert float(directives["TimeoutStopSec"][0].removesuffix("s")) > settings.server.drain_s + 5
-    for key, used in (
-        ("CacheDirectory", settings.cache.dir),
-        ("StateDirectory", settings.embedded.data_dir),
-        ("LogsDirectory", str(Path(settings.log.audit_file).parent)),
+    for key, above, used in (
+        ("CacheDirectory", "/var/cache", settings.cache.dir),
+        ("StateDirectory", "/var/lib", settings.embedded.data_dir),
+        ("LogsDirectory", "/var/log", str(Path(settings.log.audit_file).parent)),
     ):
-        assert Path(used).name == directives[key][0]
+        assert used == f"{above}/{directives[key][0]}"
         assert directives[f"{key}Mode"][0] in {"0700", "0750"}
     assert int(directives["LimitNOFILE"][0]) >= 65536
     assert directives["KillMode"] == ["mixed"]
@@ -705,37 +733,55 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 async def test_caddy_passes_streams_and_signed_links(
-    start: Start, session: aiohttp.ClientSession, origin: Origin, s3: S3, tmp_path: Path
+    start: Start, settings: dict[str, Any], session: aiohttp.ClientSession, origin: Origin, s3: S3, tmp_path: Path
 ) -> None:
-    """Behind Caddy a stream tells of a job as it runs, links lead to the archive, and the store takes nothing else."""
-    port, store, admin = free_ports(3)
+    """Behind Caddy a stream tells of a job as it runs, links lead to the archive, and the store takes nothing else.
+
+    Its logs have neither tokens nor signatures, not even of calls that fail because no replica is there.
+    """
+    port, store = free_ports(2)
     public = f"http://127.0.0.1:{store}"
-    async with start(access={"open": True}, storage={"public_endpoint_url": public}) as replica:
-        text = (DOCKER / "Caddyfile").read_text(encoding="utf-8")
-        (gone,) = free_ports(1)
-        ours = {
-            "127.0.0.1:8080 127.0.0.1:8081 127.0.0.1:8082": f"{replica.base.removeprefix('http://')} 127.0.0.1:{gone}",
-            "\ndownloads.example.com {": f"\n{{\n\tadmin 127.0.0.1:{admin}\n}}\n\nhttp://127.0.0.1:{port} {{",
-            "\nfiles.example.com {": f"\n{public} {{",
-            "127.0.0.1:8333": s3.endpoint_url.removeprefix("http://"),
-        }
-        for committed, mine in ours.items():
-            assert text.count(committed) == 1, committed
-            text = text.replace(committed, mine)
-        async with _caddy(text, tmp_path, port):
-            api = Api(session, f"http://127.0.0.1:{port}")
+    closed = {"access": {"open": False}, "server": {"port": 0, "drain_s": 0, "trusted_proxies": ["127.0.0.1/32"]}}
+    async with AsyncExitStack() as replica:
+        behind = await replica.enter_async_context(start(**closed, storage={"public_endpoint_url": public}))
+        text = _caddyfile(behind.base, port, public, s3.endpoint_url)
+        async with _caddy(text, tmp_path, port), tenant(settings, f"http://127.0.0.1:{port}", "acme") as api:
             job = await api.submit([origin.url(1000, "a"), origin.endless()])
             async with asyncio.timeout(20):
                 async for frame in api.stream(job):
                     if isinstance(frame.data, dict) and frame.data.get("filesCompleted") == 1:
                         break
             assert (await api.call("POST", f"/v1/download/{job}/cancel")).status == 200
-            job = await api.submit([origin.url(1000, "a", name="a.bin")])
-            link = (await api.finished(job))["downloadUrl"]
-            assert (await api.archive(job)).namelist() == ["a.bin"]
+            started = (await api.initiate([origin.url(1000, "a", name="a.bin")])).body
+            link = (await api.finished(started["jobId"]))["downloadUrl"]
+            assert (await api.archive(started["jobId"])).namelist() == ["a.bin"]
             for method, url in (("GET", link.partition("?")[0]), ("PUT", link), ("GET", f"{public}/")):
                 async with session.request(method, url) as refused:
                     assert (refused.status, await refused.text()) == (403, "")
+            await replica.aclose()
+            status = api.base + started["statusUrl"]
+            async with session.get(status, headers={"Referer": status}) as away:
+                assert away.status == 502
+        written = (tmp_path / "caddy.log").read_text(encoding="utf-8")
+        assert '"level":"error"' in written
+        assert f"/v1/download/status/{started['jobId']}" in written
+        assert started["statusUrl"].partition("token=")[2] not in written
+        assert "X-Amz-Signature" not in written
+
+
+def _caddyfile(replica: str, port: int, public: str, store: str) -> str:
+    """The committed file at the addresses of a test; of its replicas one is there."""
+    admin, gone = free_ports(2)
+    behind = f"{replica.removeprefix('http://')} 127.0.0.1:{gone}"
+    changes = {
+        "127.0.0.1:8080 127.0.0.1:8081 127.0.0.1:8082": behind,
+        "\n{\n": f"\n{{\n\tadmin 127.0.0.1:{admin}\n",
+        "\ndownloads.example.com {": f"\nhttp://127.0.0.1:{port} {{",
+        "\nfiles.example.com {": f"\n{public} {{",
+        "127.0.0.1:8333": store.removeprefix("http://"),
+        "lb_try_duration 5s": "lb_try_duration 1s",
+    }
+    return replaced((DOCKER / "Caddyfile").read_text(encoding="utf-8"), changes)
 
 
 @asynccontextmanager
@@ -743,10 +789,10 @@ async def _caddy(text: str, folder: Path, port: int) -> AsyncIterator[None]:
     path = folder / "Caddyfile"
     path.write_text(text, encoding="utf-8")
     environment = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    process = await asyncio.create_subprocess_exec(
-        tool("caddy"), "run", "--adapter", "caddyfile", "--config", str(path), env=environment,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    with (folder / "caddy.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            tool("caddy"), "run", "--adapter", "caddyfile", "--config", path, env=environment, stdout=log, stderr=log
+        )
     try:
         await wait_until(lambda: listens(port) or process.returncode is not None)
         assert process.returncode is None, "caddy did not start"

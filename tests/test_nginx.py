@@ -28,6 +28,10 @@ from tests.tenants import tenant
 from tests.waiting import wait_until
 
 OPEN = {"access": {"open": True}}
+CLOSED: dict[str, Any] = {
+    "access": {"open": False},
+    "server": {"port": 0, "drain_s": 0, "trusted_proxies": ["127.0.0.1/32"]},
+}
 # Dead workers are found soon, and nobody is refused for calling often.
 HASTY: dict[str, Any] = {
     "access": {"open": True},
@@ -84,11 +88,13 @@ async def test_a_body_that_is_too_large_is_refused_by_the_service(
 async def test_tokens_pass_and_are_not_written_down(
     start: Start, settings: dict[str, Any], session: aiohttp.ClientSession, origin: Origin, tmp_path: Path
 ) -> None:
-    """A page follows the links of a server with a key; strangers behind the proxy get nothing; its log has no token."""
-    closed = {"access": {"open": False}, "server": {"port": 0, "drain_s": 0, "trusted_proxies": ["127.0.0.1/32"]}}
+    """A page follows the links of a server with a key, and strangers behind the proxy get nothing.
+
+    No token is in its logs, not even when calls fail because no replica is there.
+    """
     async with (
-        start(**closed) as replica,
-        nginx(tmp_path, session, [replica]) as page,
+        AsyncExitStack() as replica,
+        nginx(tmp_path, session, [await replica.enter_async_context(start(**CLOSED))]) as page,
         tenant(settings, page.base, "acme") as server,
     ):
         assert (await page.initiate([origin.url(10, "a")])).status == 401
@@ -97,10 +103,40 @@ async def test_tokens_pass_and_are_not_written_down(
         assert b"event: complete" in stream.raw
         held = await page.call("GET", started.body["statusUrl"], headers={"Prefer": "wait=5"})
         assert (held.status, held.body["status"]) == (200, "completed")
+        await replica.aclose()
+        assert (await page.call("GET", started.body["statusUrl"])).status == 502
         token = started.body["statusUrl"].partition("token=")[2]
         written = (tmp_path / "access.log").read_text(encoding="utf-8")
         assert "/v1/download/subscribe/" in written
-        assert token not in written
+        assert token not in written + (tmp_path / "error.log").read_text(encoding="utf-8")
+
+
+async def test_nobody_names_his_own_address(start: Start, session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """What a caller writes into X-Forwarded-For does not pass, though he comes from a network that is trusted."""
+    async with (
+        start(**CLOSED, limits={"address_calls_per_minute": 4}) as replica,
+        nginx(tmp_path, session, [replica]) as api,
+    ):
+        calls = [
+            await api.call("GET", "/v1/download/jobs", headers={"X-Forwarded-For": f"198.51.100.{number}"})
+            for number in range(6)
+        ]
+        assert [answer.status for answer in calls] == [401] * 4 + [429] * 2
+
+
+async def test_a_stranger_is_refused_before_his_body(
+    start: Start, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Who has no key is told so at once and leaves nothing on the proxy's disk, however much he says he will send."""
+    async with start(**CLOSED) as replica, nginx(tmp_path, session, [replica]) as api:
+        where = urlsplit(api.base)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        head = "POST /v1/download/initiate HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: 30000000\r\n\r\n".encode() + b" " * 1_000_000)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).split()[1] == b"401"
+        writer.close()
+        assert not [path for path in (tmp_path / "client_body").rglob("*") if path.is_file()]
 
 
 async def test_links_lead_through_nginx_and_nothing_else_does(

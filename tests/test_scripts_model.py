@@ -983,7 +983,7 @@ MUTATIONS = {
     "a callback is told twice": Mutation("hooktold", "redis.call('HDEL', jk, 'hooktoken')", ""),
     "a callback is sent again while it is on its way": Mutation("hookagain", "f[3] or tonumber(due) <= NOW", "false"),
     "a callback asked for again has no tries left": Mutation("hookagain", "redis.call('HSET', jk, 'hookround', 0)", ""),
-    "an end calls nobody": Mutation("lib", "hook_plan(job, NOW)\nend", "end"),
+    "an end calls nobody": Mutation("lib", "hook_plan(job, NOW)\n  tally(", "tally("),
     "delete leaves the callback": Mutation("delete", "hook_plan(job, false)", ""),
     "a receiver is forgotten": Mutation("lib", "redis.call('ZADD', P .. 'hooks', first[2], receiver)", ""),
     "delete keeps the archive": Mutation("delete", "redis.call('ZADD', P .. 'expiries', NOW, f[2])", "tostring(0)"),

@@ -6,13 +6,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from downloader.client.printing import Terminal
 from downloader.client.stream import Following
 from downloader.client.text import amount, count, duration
 from downloader.client.views import Lines, ended_files, note_of, title
@@ -31,7 +32,7 @@ FILES, WHOLE, ARCHIVE = range(3)
 @contextmanager
 def bars(to: TextIO) -> Iterator[Bars]:
     """Bars on the terminal `to` for as long as the block runs; the last ones stay, and below them what came of it."""
-    console = Console(file=to, highlight=False, soft_wrap=False)
+    console = Console(file=cast("TextIO", Terminal(to)), highlight=False, soft_wrap=False)
     narrow = console.width < NARROW_COLUMNS
     columns: tuple[ProgressColumn, ...] = (
         _Name(table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis", min_width=8)),
@@ -106,6 +107,16 @@ class Bars(Lines):
         """Print a line above the bars."""
         self._progress.console.print(Text(text), soft_wrap=True)
 
+    def posted(self, job_id: str, total: int) -> None:
+        """Print its id where no bars are."""
+        self._progress.stop()
+        super().posted(job_id, total)
+
+    def link(self, url: str) -> None:
+        """Print it below the bars: standard output may be the same terminal."""
+        self._progress.stop()
+        super().link(url)
+
     def ended(self, job: dict[str, Any], missing: list[dict[str, Any]]) -> None:
         """Keep what the job made for the end."""
         self._is_over = True
@@ -122,7 +133,9 @@ class Bars(Lines):
             self._file(file)
         if heard.job:
             self._job(heard.job)
-        for arriving in heard.job.get("fetching", ()):
+        for arriving in heard.job.get("fetching") or ():
+            if arriving["index"] not in self._rows and arriving["index"] in heard.files:
+                self._file(heard.files[arriving["index"]])  # when it began, all rows were taken
             self._arrives(arriving["index"], arriving["bytesFetched"])
         if heard.ended:
             for row in self._rows.values():

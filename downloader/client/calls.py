@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,16 +19,24 @@ import aiohttp
 from yarl import URL
 
 from downloader import __version__
+from downloader.client import answers
+from downloader.client.answers import Fits
 from downloader.client.server import API, JobRef, Server
 from downloader.client.stream import NOTHING_MORE, Event, events
 from downloader.client.text import printable
 from downloader.errors import AwayError, Fault, RefusedError
 
 PAGE_FILES = 1000
+# More than the longest page of files.
+ANSWER_BYTES_MAX = 32 * 1024 * 1024
 # Whatever answers with these says nothing about the call: it may be repeated, under its idempotency key too.
 PASSING = frozenset({408, 429, 502, 503, 504})
 # These come with such a status, but waiting a little does not mend them.
 LASTING_CODES = frozenset({"maintenance", "queue_full", "quota_exceeded", "redis_full"})
+# What the service says of these is said to who writes a program.
+REMEDIES = {"key_required": "a key is needed; give it with --key-file, or in DOWNLOADER_KEY"}
+TOLD_S = 5
+_SECONDS = re.compile(r"[0-9]{1,6}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -37,6 +46,7 @@ class Patience:
 
     call_s: float = 30
     calls_s: float = 60  # one call with its repeats
+    asked_s: float = 120  # the same where the service asks for more
     first_event_s: float = 10  # a stream says something at once
     silence_s: float = 45  # three of the service's heartbeats
     away_s: float = 600  # a service that is being moved
@@ -53,7 +63,14 @@ class Patience:
 class Calls:
     """Calls one service. Raises RefusedError for its no, AwayError when there is no answer in time."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: Server, patience: Patience) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        server: Server,
+        patience: Patience,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._notice = notice
         self.session = session
         self.server = server
         self.patience = patience
@@ -61,38 +78,43 @@ class Calls:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, server: Server, patience: Patience | None = None) -> AsyncIterator[Calls]:
-        """Yield calls to `server`; their connections end with the block."""
+    async def open(
+        cls, server: Server, patience: Patience | None = None, notice: Callable[[str], None] = lambda _: None
+    ) -> AsyncIterator[Calls]:
+        """Yield calls to `server`; their connections end with the block. `notice` hears of long waits."""
         headers = {"User-Agent": f"downloader/{__version__}"}
         async with aiohttp.ClientSession(headers=headers, cookie_jar=aiohttp.DummyCookieJar()) as session:
-            yield cls(session, server, patience or Patience())
+            yield cls(session, server, patience or Patience(), notice)
 
     async def initiate(self, body: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
         """Post a job; the key makes it safe to be repeated."""
-        return await self._call("POST", "/initiate", json=body, headers={"Idempotency-Key": idempotency_key})
+        headers = {"Idempotency-Key": idempotency_key}
+        return await self._call("POST", "/initiate", answers.ACCEPTED, json=body, headers=headers)
 
     async def retry(self, ref: JobRef, idempotency_key: str) -> dict[str, Any]:
         """Post a new job for the files of `ref` that failed."""
-        return await self._call("POST", f"/{ref.job_id}/retry", headers={"Idempotency-Key": idempotency_key})
+        headers = {"Idempotency-Key": idempotency_key}
+        return await self._call("POST", f"/{ref.job_id}/retry", answers.ACCEPTED, headers=headers)
 
     async def status(self, ref: JobRef, *, files: bool = True) -> dict[str, Any]:
         """The job as it is now."""
-        return await self._call("GET", f"/status/{ref.job_id}", ref, {} if files else {"files": "false"})
+        query = {} if files else {"files": "false"}
+        return await self._call("GET", f"/status/{ref.job_id}", answers.JOB, ref, query)
 
     async def cancel(self, ref: JobRef) -> dict[str, Any]:
         """Cancel the job; gives what it is now."""
-        return await self._call("POST", f"/{ref.job_id}/cancel")
+        return await self._call("POST", f"/{ref.job_id}/cancel", answers.JOB)
 
     async def jobs(self, limit: int, states: str, after: str | None) -> dict[str, Any]:
         """A page of the caller's jobs."""
         query = {"limit": str(limit), **({"status": states} if states else {}), **({"after": after} if after else {})}
-        return await self._call("GET", "/jobs", None, query)
+        return await self._call("GET", "/jobs", answers.JOBS, None, query)
 
     async def files(self, ref: JobRef) -> AsyncIterator[list[dict[str, Any]]]:
         """All files of the job, a page at a time."""
         query = {"limit": str(PAGE_FILES)}
         while True:
-            page = await self._call("GET", f"/{ref.job_id}/files", ref, query)
+            page = await self._call("GET", f"/{ref.job_id}/files", answers.FILES, ref, query)
             yield page["files"]
             if page["next"] is None:
                 return
@@ -120,24 +142,34 @@ class Calls:
             raise AwayError("what comes is no event stream") from error
 
     async def _call(
-        self, method: str, path: str, ref: JobRef | None = None, query: Mapping[str, str] | None = None, **more: Any
+        self,
+        method: str,
+        path: str,
+        fits: Fits,
+        ref: JobRef | None = None,
+        query: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
         """A call and its repeats. Who never answered is not waited for: the address is more likely wrong."""
-        deadline = asyncio.get_running_loop().time() + self.patience.calls_s
-        tries = 0
+        loop = asyncio.get_running_loop()
+        since, tries = loop.time(), 0
         while True:
-            pause = self.patience.pause(tries)
             try:
-                return await self._once(method, self._url(path, ref, query or {}), ref, **more)
+                return await self._once(method, self._url(path, ref, query or {}), fits, ref, **more)
             except AwayError as error:
                 if not self._has_answered:
                     raise AwayError(f"{self.server.base} does not answer: {error.message}") from error
-                if asyncio.get_running_loop().time() + pause > deadline:
-                    raise AwayError(f"{self.server.base} does not answer any more: {error.message}") from error
+                asked = error.retry_after_s
+                pause = max(asked, self.patience.pause(tries))
+                if loop.time() + pause - since > max(self.patience.calls_s, min(asked + 1, self.patience.asked_s)):
+                    what = "does not answer any more" if error.code == "away" else "does not take it now"
+                    raise AwayError(f"{self.server.base} {what}: {error.message}", error.code) from error
+                if asked >= TOLD_S:
+                    self._notice(f"{error.message} The service asks to wait {asked:.0f} s.")
             tries += 1
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, url: URL, ref: JobRef | None, **more: Any) -> dict[str, Any]:
+    async def _once(self, method: str, url: URL, fits: Fits, ref: JobRef | None, **more: Any) -> dict[str, Any]:
         headers = self._headers(ref) | {"Accept": "application/json"} | more.pop("headers", {})
         limits = aiohttp.ClientTimeout(total=self.patience.call_s)
         try:
@@ -145,16 +177,12 @@ class Calls:
                 method, url, headers=headers, timeout=limits, allow_redirects=False, proxy=proxy_of(url), **more
             ) as response:
                 await self._check(response)
-                body = await response.json()
+                body = await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(error, aiohttp.ContentTypeError):
-                raise self._stranger(error.status) from error
             raise AwayError(reason(error)) from error
-        except ValueError as error:
-            raise self._stranger(200) from error
-        if not isinstance(body, dict):
-            raise self._stranger(200)
-        return body
+        if not fits(body):
+            raise self._stranger(response.status)
+        return cast("dict[str, Any]", body)
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         """RefusedError for the service's no, AwayError for a not now."""
@@ -168,14 +196,16 @@ class Calls:
         problem = await _problem(response)
         self._has_answered = self._has_answered or bool(problem)
         code = str(problem.get("code", ""))
-        detail = printable(problem.get("detail") or f"the answer was {response.status} {response.reason}")
+        given = problem.get("detail") or f"the answer was {response.status} {response.reason}"
+        detail = REMEDIES.get(code) or printable(given)
         if response.status in PASSING and code not in LASTING_CODES:
-            raise AwayError(detail, code or "away")
+            asked = response.headers.get("Retry-After", "")
+            raise AwayError(detail, code or "away", retry_after_s=int(asked) if _SECONDS.fullmatch(asked) else 0)
         if not problem:
             raise self._stranger(response.status)
         faults = tuple(
-            Fault(printable(fault.get("pointer", "")), printable(fault.get("detail", "")))
-            for fault in problem.get("errors", [])
+            Fault(printable(fault.get("pointer") or ""), printable(fault.get("detail") or ""))
+            for fault in problem.get("errors") or []
         )
         raise RefusedError(code, detail, faults, status=response.status)
 
@@ -195,11 +225,21 @@ class Calls:
 
 async def _problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
     """The problem (RFC 9457) that an answer carries; empty when it comes from somebody else."""
+    body = await _read(response)
+    return cast("dict[str, Any]", body) if answers.PROBLEM(body) else {}
+
+
+async def _read(response: aiohttp.ClientResponse) -> object:
+    """The JSON that an answer carries; None when it is none, or longer than any of the service's."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_BYTES_MAX:
+            return None
     try:
-        body = json.loads(await response.content.read(1024 * 1024))
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) and isinstance(body.get("code"), str) else {}
+        return cast("object", json.loads(body))
+    except (ValueError, RecursionError):
+        return None
 
 
 def proxy_of(url: URL) -> str | None:

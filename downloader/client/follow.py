@@ -36,7 +36,7 @@ async def follow(calls: Calls, ref: JobRef, notice: Callable[[str], None]) -> As
                     trouble.over()
                     yield heard
         except AwayError as error:
-            await trouble.wait(error.message)
+            await trouble.wait(error)
             continue
         if listening.asks_s and not heard.ended:
             trouble.tell_once(listening.why)
@@ -63,7 +63,8 @@ class Listening:
         patience = self.calls.patience
         async with aclosing(self.calls.events(self.ref, self.heard.last_id)) as stream:
             try:
-                event = await asyncio.wait_for(anext(stream, None), patience.first_event_s)
+                async with asyncio.timeout(patience.first_event_s):  # wait_for may lose a Ctrl-C (python/cpython#86296)
+                    event = await anext(stream, None)
             except TimeoutError:
                 event = None
             if event is None:  # not even the time to wait that each stream begins with
@@ -77,7 +78,8 @@ class Listening:
         """Take in an event; True when there is news of the job in it."""
         match event.name:
             case "retry" if event.name == RETRY:
-                self.pause_s = min(event.data["ms"] / 1000, self.calls.patience.pause_max_s)
+                patience = self.calls.patience
+                self.pause_s = min(max(event.data["ms"] / 1000, patience.pause_s), patience.pause_max_s)
                 return False
             case "busy":
                 self.asks_s = event.data.get("retryMs", 0) / 1000 or self.calls.patience.stream_again_s
@@ -106,7 +108,7 @@ async def _asking(
             trouble.over()
             yield heard
         except AwayError as error:
-            await trouble.wait(error.message)
+            await trouble.wait(error)
         if not heard.ended:
             await asyncio.sleep(calls.patience.poll_s)
 
@@ -121,16 +123,16 @@ class Trouble:
     _since: float = 0.0
     _told: set[str] = field(default_factory=set)
 
-    async def wait(self, why: str) -> None:
-        """Wait a little longer than the time before; AwayError when it has been too long."""
+    async def wait(self, error: AwayError) -> None:
+        """Wait a little longer than the time before, or as asked; AwayError when it has been too long."""
         now = asyncio.get_running_loop().time()
         self._since = self._since if self._tries else now
         if now - self._since > self.patience.away_s:
-            raise AwayError(f"no answer for {self.patience.away_s:.0f} s: {why}")
+            raise AwayError(f"no answer for {self.patience.away_s:.0f} s: {error.message}")
         if self._tries == 1:  # a single break is nothing to speak of
-            self.notice(f"no connection ({why}); trying again")
+            self.notice(f"no connection ({error.message}); trying again")
         self._tries += 1
-        await asyncio.sleep(self.patience.pause(self._tries - 1))
+        await asyncio.sleep(max(self.patience.pause(self._tries - 1), min(error.retry_after_s, self.patience.asked_s)))
 
     def over(self) -> None:
         """The service has answered."""

@@ -93,7 +93,7 @@ def read_wanted(sources: Sequence[str], read_stdin: Callable[[int], bytes]) -> W
 
 def _text_of(source: str, read_stdin: Callable[[int], bytes]) -> tuple[str, str]:
     """The list's name for messages, and its text."""
-    where = "standard input" if source == STDIN else printable(source[1:])
+    where = "standard input" if source == STDIN else printable(source[1:]) or "@"
     try:
         if source == STDIN:
             raw = read_stdin(LIST_BYTES_MAX + 1)
@@ -136,6 +136,8 @@ def _of_csv(text: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [cell.strip().lower() for cell in next(rows, [])]
+        if len(set(header)) != len(header):
+            raise AskedWrongError(f"{where}, line 1: names a column twice; leave one of them out")
         if "url" not in header or not _CSV_COLUMNS.issuperset(header):
             columns = ", ".join(sorted(_CSV_COLUMNS))
             raise AskedWrongError(f"{where}, line 1: must be a header with a column url; there may be {columns}")

@@ -25,6 +25,8 @@ CONNECT_S = 15.0
 SILENCE_S = 60.0
 REFUSALS_MAX = 3
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+# The codes of what makes a job useless that an interrupted command left.
+STALE = frozenset({"archive_changed", "archive_gone", "archive_damaged"})
 GONE = "the archive is no longer there; fetch its files again"
 
 # (bytes that are here, bytes in all)
@@ -113,15 +115,19 @@ async def _take(response: aiohttp.ClientResponse, sink: Sink, skip: int, size: i
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         piece = chunk[skip:] if skip else chunk
         skip -= len(chunk) - len(piece)
+        if len(piece) > size - sink.received:
+            raise _changed()
         if piece:
-            await sink.write(piece[: size - sink.received])
+            await sink.write(piece)
             tell(sink.received, size)
 
 
 def _to_skip(response: aiohttp.ClientResponse, archive: Archive, sink: Sink) -> int:
     """How many bytes of the answer are here already. Raises what stands in the way of taking it."""
     status = response.status
-    if status in {400, 401, 403, 404, 410}:
+    if status in {404, 410}:
+        raise _LinkRefused("archive_gone", GONE)
+    if status in {400, 401, 403}:
         raise _LinkRefused("link_refused", f"the store does not take the link: {status} {response.reason}")
     if status == 416:  # what is here is no beginning of what is there
         sink.restart()
@@ -130,15 +136,21 @@ def _to_skip(response: aiohttp.ClientResponse, archive: Archive, sink: Sink) -> 
         raise AwayError(f"the store answers {status} {response.reason}")
     etag = _bare(response.headers.get("ETag", ""))
     if etag and archive.etag and etag != archive.etag:
-        raise RefusedError("archive_changed", "what the store has is not the job's archive; run the command again")
+        raise _changed()
     if status == 200:
         if response.content_length not in {None, archive.size}:
-            raise RefusedError("archive_changed", "what the store has is not as long as the job's archive")
+            raise _changed()
+        if response.content_length is None and not etag:
+            raise AwayError("what the store answers is not known to be the archive")
         return sink.restart() if sink.received else 0
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None or int(found[1]) != sink.received or int(found[2]) != archive.size:
         raise AwayError("the store answers with another part than was asked for")
     return 0
+
+
+def _changed() -> RefusedError:
+    return RefusedError("archive_changed", "what the store has is not the job's archive; run the command again")
 
 
 def _bare(etag: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from downloader import keys
 from downloader.errors import AskedWrongError
@@ -12,6 +12,7 @@ from downloader.errors import AskedWrongError
 API = "/v1/download"
 JOB_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ID = re.compile(JOB_ID)
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -30,18 +31,12 @@ class Server:
     @classmethod
     def of(cls, url: str, key: str) -> Server:
         """The service at `url`; AskedWrongError when it is no URL, or the key is none. The key is never repeated."""
-        text = url.strip().rstrip("/")
-        base = text.removesuffix(API)
-        try:
-            parts = urlsplit(base)
-            fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        except ValueError:
-            fits = False
-        else:
-            fits = fits and not (parts.query or parts.fragment or parts.username or parts.password)
-        if not fits:
+        base = url.strip().rstrip("/").removesuffix(API)
+        parts = split_url(base)
+        if parts is None or parts.query or parts.fragment or parts.username or parts.password:
             raise AskedWrongError(
-                f"--server takes the base URL of a service, such as https://downloads.example.com, not {_bare(url)!a}"
+                "--server takes the base URL of a service, such as https://downloads.example.com, without user, query "
+                f"and blanks, not {_bare(url)!a}"
             )
         key = key.strip()
         if key and keys.parse(key) is None:
@@ -72,13 +67,16 @@ class JobRef:
 def job_of(text: str, server: Server, *, server_is_given: bool) -> tuple[JobRef, Server]:
     """The job that `text` names by its id or by any of its URLs or paths, and the service it is on.
 
-    A whole URL names its service; where another one was given, the key that belongs to that stays here:
-    AskedWrongError.
+    A whole URL names its service, for who was given none. The key does not go there: whoever sends such a URL must not
+    get it. AskedWrongError when there is need of it, or another service was given.
     """
     text = text.strip()
     if _ID.fullmatch(text.lower()):
         return JobRef(text.lower()), server
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit("")
     found = _ID.search(parts.path.lower())
     if found is None:
         raise AskedWrongError(f"{_bare(text)!a} is no job: give its id, or a URL of it; see: downloader jobs")
@@ -88,11 +86,27 @@ def job_of(text: str, server: Server, *, server_is_given: bool) -> tuple[JobRef,
         return ref, server
     base = text.partition("?")[0].partition(API)[0]
     other = Server.of(base, "")
-    if server_is_given and other.origin != server.origin:
+    if other.origin == server.origin:
+        return ref, server if server_is_given else replace(server, base=other.base)
+    if server_is_given:
         raise AskedWrongError(
             f"the job's URL is of {other.base}, and --server or DOWNLOADER_URL says {server.base}; give one of them"
         )
-    return ref, server if server_is_given else replace(server, base=other.base)
+    if server.key and not ref.token:
+        raise AskedWrongError(
+            f"the key is not sent to where a job's URL leads; add --server {other.base} if it is yours"
+        )
+    return ref, other
+
+
+def split_url(url: str) -> SplitResult | None:
+    """The parts of an http or https URL; None when it is none."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and not _BLANK.search(url)
+    except ValueError:
+        return None
+    return parts if fits else None
 
 
 def _bare(url: str) -> str:

@@ -9,12 +9,15 @@ from typing import Any
 
 import aiohttp
 
+from downloader.client.answers import fits_event
+
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 ENDED_FILES = frozenset({"done", "failed"})
 # Not an event of the service: the stream says how long to wait before the next one (the field `retry`).
 RETRY = "retry"
 # Neither: the service has nothing to add to the last event (204).
 NOTHING_MORE = "nothing more"
+EVENT_CHARS_MAX = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +70,39 @@ class Following:
 
 
 async def events(lines: aiohttp.StreamReader) -> AsyncGenerator[Event]:
-    """The events of a `text/event-stream` whose data are JSON objects (WHATWG HTML, section 9.2.6)."""
-    name, data, last_id = "", list[str](), ""
+    """The events of a `text/event-stream` whose data are JSON objects (WHATWG HTML, section 9.2.6).
+
+    ValueError when it is something else, or none of the service's.
+    """
+    name, data, last_id, size = "", list[str](), "", 0
     async for raw in lines:
         field_name, _, value = raw.decode().rstrip("\r\n").partition(":")
         value = value.removeprefix(" ")
         match field_name:
             case "" if not raw.strip():
                 if data:
-                    yield Event(name or "message", json.loads("\n".join(data)), last_id)
-                name, data = "", []
+                    yield _event(name or "message", "\n".join(data), last_id)
+                name, data, size = "", [], 0
             case "event":
                 name = value
             case "data":
                 data.append(value)
+                size += len(value) + 1
+                if size > EVENT_CHARS_MAX:
+                    raise ValueError("an event beyond all measure")
             case "id":
                 last_id = value
             case "retry" if value.isdecimal():
                 yield Event(RETRY, {"ms": int(value)})
             case _:
                 pass
+
+
+def _event(name: str, text: str, last_id: str) -> Event:
+    try:
+        data = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("an event beyond all measure") from error
+    if not fits_event(name, data):
+        raise ValueError("no event of a downloader")
+    return Event(name, data, last_id)

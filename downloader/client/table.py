@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from downloader.client.calls import Calls
+from downloader.client.printing import result
 from downloader.client.server import JobRef
 from downloader.client.text import amount, printable
 
@@ -14,7 +14,7 @@ PAGE_JOBS = 200
 HEADER = ("JOB", "STATUS", "FILES", "MISSING", "ARCHIVE", "CREATED (UTC)", "NAME")
 
 
-async def jobs(calls: Calls, states: str, limit: int, say: Callable[[str], None], *, as_json: bool) -> int:
+async def jobs(calls: Calls, states: str, limit: int, *, as_json: bool) -> int:
     """Print the newest `limit` jobs, as a table or one JSON object each."""
     found: list[dict[str, Any]] = []
     after: str | None = None
@@ -26,22 +26,22 @@ async def jobs(calls: Calls, states: str, limit: int, say: Callable[[str], None]
             break
     if as_json:
         for job in found:
-            say(json.dumps(job, separators=(",", ":")))
+            result(json.dumps(job, separators=(",", ":")))
     elif not found:
-        say("There are no such jobs." if states else "There are no jobs.")
+        result("There are no such jobs." if states else "There are no jobs.")
     else:
         for line in _table([HEADER, *map(_row, found)]):
-            say(line)
+            result(line)
     return 0
 
 
-async def cancel(calls: Calls, ref: JobRef, say: Callable[[str], None], *, as_json: bool) -> int:
+async def cancel(calls: Calls, ref: JobRef, *, as_json: bool) -> int:
     """Cancel a job and print what it is now; 1 when it had ended otherwise."""
     job = await calls.cancel(ref)
     if as_json:
-        say(json.dumps(job, separators=(",", ":")))
+        result(json.dumps(job, separators=(",", ":")))
     else:
-        say(f"job {job['jobId']} is {job['status']}")
+        result(f"job {job['jobId']} is {job['status']}")
     return 0 if job["status"] == "cancelled" else 1
 
 

@@ -1,7 +1,8 @@
 """Where the archive goes: never over another file, and what an interrupted command left behind is taken up again.
 
 Beside `out.zip` lie, while it is not there yet, `out.zip.part` with its first bytes and `out.zip.part.json`, which says
-of which job and archive they are. A lock on the part keeps a second command away.
+of which job and archive they are. A lock on the part keeps a second command away. Files of these names that another
+program made, such as a browser, are left alone.
 """
 
 from __future__ import annotations
@@ -10,19 +11,28 @@ import asyncio
 import errno
 import json
 import os
+import re
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Protocol
 
 from downloader import names
-from downloader.client.text import amount, printable
+from downloader.client.server import JOB_ID
+from downloader.client.text import amount, printable, why
 from downloader.errors import AskedWrongError, SaveError
 
 STDOUT = "-"
 DEFAULT_NAME = "download.zip"
+NAME_BYTES_MAX = 255
+NOTE_BYTES_MAX = 4096
+_LONGEST_ENDING = ".part.json.new"
+# What opens the part opens no other file by it, and waits for nobody. Windows has neither of the two.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_JOB_ID = re.compile(JOB_ID)
 
 
 class Sink(Protocol):
@@ -65,6 +75,9 @@ class Target:
                 raise AskedWrongError(f"{shown} is there and is no plain file; take another name, or -o - for a pipe")
             if not self.force:
                 raise AskedWrongError(f"{shown} is there already; take another name, or --force to replace it")
+        if len(os.fsencode(self.path.name + _LONGEST_ENDING)) > NAME_BYTES_MAX:
+            most = NAME_BYTES_MAX - len(_LONGEST_ENDING)
+            raise AskedWrongError(f"{shown}: the name is longer than {most} bytes; take a shorter one with -o")
         folder = self.path.parent
         if not folder.is_dir():
             raise AskedWrongError(f"there is no folder {printable(folder)}; make it, or take another one with -o")
@@ -88,15 +101,18 @@ def target_of(output: str | None, name: str | None, *, force: bool) -> Target | 
             target = Target(Path(output or ".") / file_name(name), force)
         target.check()
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no name of a file"
-        raise AskedWrongError(f"-o {printable(output or '.')}: {why}; take another name") from error
+        reason = getattr(error, "strerror", None) or "it is no name of a file"
+        raise AskedWrongError(f"-o {printable(output or '.')}: {reason}; take another name") from error
     return target
 
 
 def file_name(name: str) -> str:
     """The archive's own name as a file name that is safe here, whoever made it up."""
     plain = names.safe_name(name or DEFAULT_NAME).rpartition("/")[2]
-    return plain if plain.lower().endswith(".zip") else f"{plain}.zip"
+    stem = plain[:-4] if plain.lower().endswith(".zip") else plain
+    ending = plain[len(stem) :] or ".zip"
+    room = NAME_BYTES_MAX - len(ending + _LONGEST_ENDING)
+    return stem.encode()[:room].decode(errors="ignore") + ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,31 +128,41 @@ class Note:
     def read(cls, path: Path) -> Note | None:
         """The note at `path`; None when there is none, or none of ours."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                return None
+            with path.open("rb") as file:
+                found = json.loads(file.read(NOTE_BYTES_MAX))
+            note = cls(**{field.name: str(found[field.name]) for field in fields(cls)})
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
+        return note if _JOB_ID.fullmatch(note.job_id) else None
 
 
 class PartFile:
     """The part of a target, locked. Without a note of a job at the end of the block it goes."""
 
-    def __init__(self, target: Target, file: IO[bytes]) -> None:
+    def __init__(self, target: Target, file: IO[bytes], *, lasts: bool) -> None:
         self.target = target
         self._file = file
+        self._lasts = lasts
         self.note = Note.read(target.note)
         self.received = file.seek(0, os.SEEK_END) if self.note else 0
 
     @classmethod
     @contextmanager
-    def open(cls, target: Target) -> Iterator[PartFile]:
-        """Take the part for this command alone; AskedWrongError when that is not possible."""
-        try:
-            file = os.fdopen(os.open(target.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-        except OSError as error:
-            raise AskedWrongError(f"{printable(target.part)}: {_why(error)}; take another -o") from error
-        with file:
+    def open(cls, target: Target, *, lasts: bool = True) -> Iterator[PartFile]:
+        """Take the part for this command alone; AskedWrongError when that is not possible, or it is another's.
+
+        One that does not last goes at the end of the block in any case: no later command can go on from it.
+        """
+        if os.path.lexists(target.note) and Note.read(target.note) is None:
+            raise _foreign(target.note)
+        with _opened(target.part) as file:
             _lock(file, target)
-            part = cls(target, file)
+            target.check()  # another command may have made it since
+            part = cls(target, file, lasts=lasts)
+            if part.note is None and os.fstat(file.fileno()).st_size:
+                raise _foreign(target.part)
             try:
                 yield part
             finally:
@@ -151,7 +177,9 @@ class PartFile:
                 note = replace(note, digest=note.digest or self.note.digest, etag=note.etag or self.note.etag)
             with _saving(self.target.note):
                 fresh = self.target.note.with_name(f"{self.target.note.name}.new")
-                fresh.write_text(json.dumps(asdict(note)), encoding="utf-8")
+                fresh.unlink(missing_ok=True)
+                with fresh.open("x", encoding="utf-8") as file:  # never through a link
+                    json.dump(asdict(note), file)
                 fresh.replace(self.target.note)
         self.note = note
 
@@ -202,11 +230,9 @@ class PartFile:
 
     def leave(self) -> None:
         """Remove the part when nobody can go on from it."""
-        if self.note is None:
+        if self.note is None or not self._lasts:
             with suppress(OSError):
-                if self.target.part.exists() and os.path.samestat(
-                    os.fstat(self._file.fileno()), self.target.part.stat()
-                ):
+                if _is_at(self._file, self.target.part):
                     self.target.part.unlink()
             with suppress(OSError):
                 self.target.note.unlink(missing_ok=True)
@@ -234,8 +260,8 @@ class Stdout:
                 self.received += written
                 rest = rest[written:]
         except OSError as error:
-            why = "its reader has left" if error.errno == errno.EPIPE else _why(error)
-            raise SaveError(f"standard output: {why}") from error
+            reason = "its reader has left" if error.errno == errno.EPIPE else why(error)
+            raise SaveError(f"standard output: {reason}") from error
 
     def restart(self) -> int:
         """All that is out must be skipped."""
@@ -247,17 +273,32 @@ def _saving(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SaveError(f"{printable(path)}: {_why(error)}") from error
+        raise SaveError(f"{printable(path)}: {why(error)}") from error
 
 
-def _why(error: OSError) -> str:
-    remedies = {
-        errno.ENOSPC: "no space is left on the device; make room, and the same command goes on",
-        errno.EDQUOT: "the disk quota is used up; make room, and the same command goes on",
-        errno.EFBIG: "the file system, or a limit of the shell, takes no file of this size",
-        errno.EROFS: "the file system is read-only",
-    }
-    return remedies.get(error.errno or 0, (error.strerror or "cannot be written").lower())
+def _foreign(path: Path) -> AskedWrongError:
+    return AskedWrongError(
+        f"{printable(path)} is there, and is none of this program's; move it away, or take another -o"
+    )
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        file = os.fdopen(os.open(path, _FLAGS, 0o666), "r+b", buffering=0)
+    except OSError as error:
+        raise AskedWrongError(f"{printable(path)}: {why(error)}; take another -o") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _foreign(path)
+    return file
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether the open file is the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: IO[bytes], target: Target) -> None:
@@ -265,12 +306,15 @@ def _lock(file: IO[bytes], target: Target) -> None:
         return
     import fcntl  # not on Windows
 
+    busy = AskedWrongError(f"another downloader is saving to {printable(target.path)}; wait for it")
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise AskedWrongError(f"another downloader is saving to {printable(target.path)}; wait for it") from None
+        raise busy from None
     except OSError:  # a file system without locks
         return
+    if not _is_at(file, target.part):  # it was finished in between, and this is the archive now
+        raise busy
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 
 from rich.filesize import decimal
 
 TEXT_CHARS = 400
+_REMEDIES = {
+    errno.ENOSPC: "no space is left on the device; make room, and the same command goes on",
+    errno.EDQUOT: "the disk quota is used up; make room, and the same command goes on",
+    errno.EFBIG: "the file system, or a limit of the shell, takes no file of this size",
+    errno.EROFS: "the file system is read-only",
+    errno.ELOOP: "is a link",
+    errno.EBADF: "is closed",
+}
 # Controls, what turns a text around or hides in it, surrogates, and what ends a line.
 _UNFIT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -38,3 +47,8 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def why(error: OSError) -> str:
+    """Why the system did not do it, with the remedy where there is one."""
+    return _REMEDIES.get(error.errno or 0, (error.strerror or "cannot be written").lower())

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from downloader.client.printing import remark, result
 from downloader.client.stream import ENDED_FILES, Following
 from downloader.client.text import amount, count, duration, printable
 from downloader.errors import DownloaderError
@@ -33,6 +34,9 @@ class View(Protocol):
     def update(self, heard: Following) -> None:
         """Show what is new."""
 
+    def posted(self, job_id: str, total: int) -> None:
+        """A job was posted, and nobody waits here for its end."""
+
     def notice(self, text: str) -> None:
         """Tell of what is no error and no progress."""
 
@@ -45,6 +49,9 @@ class View(Protocol):
     def saved(self, path: str, size: int, compared: int | None) -> None:
         """The archive is at its place; so many files were compared."""
 
+    def link(self, url: str) -> None:
+        """The archive is there, and is not saved here."""
+
     def failed(self, error: DownloaderError, exit_code: int, lines: list[str]) -> None:
         """The command ends with this error, told in these lines."""
 
@@ -54,7 +61,7 @@ def view_of(*, as_json: bool = False, quiet: bool = False, to: TextIO | None = N
     """The view that fits `to` (standard error when not given), for as long as the block runs."""
     to = to or sys.stderr
     if as_json:
-        yield JsonLines(sys.stdout)
+        yield JsonLines()
     elif quiet:
         yield Quiet(to)
     elif to.isatty() and os.environ.get("TERM") != "dumb":
@@ -73,12 +80,16 @@ class Quiet:
         self._to = to
 
     def say(self, text: str) -> None:
-        """Print a line at once, also into a pipe."""
-        self._to.write(f"{text}\n")
-        self._to.flush()
+        """Print a line."""
+        remark(self._to, text)
 
     def started(self, job_id: str, total: int, *, again: bool) -> None:
         """Nothing."""
+
+    def posted(self, job_id: str, total: int) -> None:
+        """Print its id."""
+        del total
+        result(job_id)
 
     def update(self, heard: Following) -> None:
         """Nothing."""
@@ -103,6 +114,10 @@ class Quiet:
 
     def saved(self, path: str, size: int, compared: int | None) -> None:
         """Nothing."""
+
+    def link(self, url: str) -> None:
+        """Print it."""
+        result(url)
 
     def failed(self, error: DownloaderError, exit_code: int, lines: list[str]) -> None:
         """Say it."""
@@ -177,20 +192,22 @@ class Lines(Quiet):
 class JsonLines:
     """One JSON object per line, its kind in `event`; texts are ASCII, so that no terminal takes harm."""
 
-    def __init__(self, to: TextIO) -> None:
-        self._to = to
+    def __init__(self) -> None:
         self._told: set[int] = set()
         self._figures: dict[str, Any] = {}
         self._saving_at = 0.0
 
     def put(self, event: str, **more: Any) -> None:
-        """Print an object at once."""
-        self._to.write(json.dumps({"event": event, **more}, separators=(",", ":")) + "\n")
-        self._to.flush()
+        """Print an object."""
+        result(json.dumps({"event": event, **more}, separators=(",", ":")))
 
     def started(self, job_id: str, total: int, *, again: bool) -> None:
         """The first object of a job."""
         self.put("started", jobId=job_id, totalFiles=total, again=again)
+
+    def posted(self, job_id: str, total: int) -> None:
+        """The only object of a job that is left to itself."""
+        self.started(job_id, total, again=False)
 
     def update(self, heard: Following) -> None:
         """The files that have ended since, each once, then the job."""
@@ -223,9 +240,14 @@ class JsonLines:
         """Where the archive is."""
         self.put("saved", path=path, size=size, compared=compared)
 
+    def link(self, url: str) -> None:
+        """Nothing: the end of the job names it."""
+
     def failed(self, error: DownloaderError, exit_code: int, lines: list[str]) -> None:
         """The last object of a command that failed."""
-        self.put("error", code=error.code, message="; ".join(lines).removeprefix("error: "), exitCode=exit_code)
+        self.put(
+            "error", code=printable(error.code), message="; ".join(lines).removeprefix("error: "), exitCode=exit_code
+        )
 
 
 def _figures(job: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ RUNNING_SHOWN, RECENT_SHOWN, TENANTS_SHOWN, REPLICAS_SHOWN = 200, 50, 100, 100
 MINUTES, HOURS = 60, 24
 MINUTE_MS = 60_000
 KEPT_S = 0.5
+# A look that takes long, with very many tenants, is kept for so many times longer: Redis has other things to do.
+KEPT_TIMES = 20
+KEPT_MOST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +97,18 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole; the tallies oldest first, the lists as far as they are shown."""
+    """The whole; the tallies oldest first, the lists as far as they are shown.
+
+    `waits_since_ms` is when the job was taken in that waits longest; with many tenants, among those whose turn is next.
+    `replicas_total` has those too that tell too little to be shown.
+    """
 
     now_ms: int
     census: Census
+    waits_since_ms: int | None
     tenants_total: int
+    stored_bytes: int
+    replicas_total: int
     tenants: tuple[TenantLoad, ...]
     running: tuple[RunningJob, ...]
     recent: tuple[RecentJob, ...]
@@ -119,29 +129,36 @@ def failures(tallies: Iterable[Tally], kind: str) -> Mapping[str, int]:
 
 
 class Watch:
-    """Looks at the whole; however many want to see it, Redis is asked about once in KEPT_S."""
+    """Looks at the whole; however many want to see it, Redis is asked about once in KEPT_S at most."""
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._kept: tuple[Overview | None, float] = (None, float("-inf"))
+        self._kept: Overview | None = None
+        self._until_s = float("-inf")
 
     async def overview(self) -> Overview:
         """How all stands now; UnavailableError while Redis is away."""
-        kept, at_s = self._kept
-        if kept is None or time.monotonic() - at_s >= KEPT_S:
-            kept = await self._look()
-            self._kept = kept, time.monotonic()
-        return kept
+        began_s = time.monotonic()
+        if self._kept is None or began_s >= self._until_s:
+            self._until_s = began_s + KEPT_S  # others see what there is while this one looks
+            self._kept = await self._look()
+            ended_s = time.monotonic()
+            self._until_s = ended_s + min(max(KEPT_S, KEPT_TIMES * (ended_s - began_s)), KEPT_MOST_S)
+        return self._kept
 
     async def _look(self) -> Overview:
         answer = await self._scripts.run(
             "overview", RUNNING_SHOWN, RECENT_SHOWN, TENANTS_SHOWN, REPLICAS_SHOWN, MINUTES, HOURS
         )
-        now, counts, tenants_total, tenants, running, recent, replicas, minutes, hours, maintenance = answer
+        now, counts, waits_since, totals, tenants, running, recent, replicas, minutes, hours, maintenance = answer
+        tenants_total, stored_bytes, replicas_total = map(int, totals)
         return Overview(
             now_ms=int(now),
             census=Census(*map(int, counts)),
-            tenants_total=int(tenants_total),
+            waits_since_ms=_number(waits_since),
+            tenants_total=tenants_total,
+            stored_bytes=stored_bytes,
+            replicas_total=replicas_total,
             tenants=tuple(_tenant(row) for row in tenants),
             running=tuple(_running(row) for row in running),
             recent=tuple(_recent(row) for row in recent),

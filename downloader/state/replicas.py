@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from downloader.errors import UnavailableError
 from downloader.state.scripts import Argument, Scripts
@@ -16,6 +17,7 @@ PULSE_S = 2.0
 # A replica that has not been heard of for so long is gone.
 LIFE_S = 12.0
 FAREWELL_S = 1.0
+YEAR_10000_MS = 253_402_300_800_000
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +29,7 @@ class Replica:
     host: str
     pid: int
     version: str
-    since_ms: int
+    since_ms: Annotated[int, Field(ge=0, lt=YEAR_10000_MS)]
     slots: int
     running: int
     streams: int
@@ -43,7 +45,7 @@ Take = Callable[[], Mapping[str, int]]
 
 
 def replica_from_json(told: bytes) -> Replica | None:
-    """Read what a replica told; None when it is of a version that tells too little."""
+    """Read what a replica told; None when it is of a version that tells too little, or is nonsense."""
     try:
         return _REPLICA.validate_json(told)
     except ValidationError:

@@ -40,7 +40,6 @@ async def overview(request: web.Request) -> web.Response:
 def rendered(found: Overview) -> OverviewObject:
     """The overview as it goes out."""
     census = found.census
-    waits_since = [tenant.waits_since_ms for tenant in found.tenants if tenant.waits_since_ms is not None]
     return {
         "at": iso(found.now_ms),
         "maintenance": found.maintenance,
@@ -48,12 +47,14 @@ def rendered(found: Overview) -> OverviewObject:
             "waiting": census.waiting,
             "pausing": census.pausing,
             "processing": census.processing,
-            "waitsSince": iso(min(waits_since)) if waits_since else None,
+            "waitsSince": _iso(found.waits_since_ms),
         },
         "tenants": [_tenant(tenant) for tenant in found.tenants],
         "tenantsTotal": found.tenants_total,
+        "storedBytes": found.stored_bytes,
         "running": [_running(job) for job in sorted(found.running, key=lambda job: (job.started_ms, job.job_id))],
         "replicas": [_replica(replica) for replica in found.replicas],
+        "replicasTotal": found.replicas_total,
         "minutes": [_minute(tally) for tally in found.minutes],
         "failures": {"hour": _failures(found.minutes), "day": _failures(found.hours)},
         "recent": [_recent(job) for job in found.recent],

@@ -227,7 +227,10 @@ class QueueObject(TypedDict):
     waiting: Annotated[Count, Field(description="Jobs that wait for a worker.")]
     pausing: Annotated[Count, Field(description="Jobs that wait out a pause before another attempt.")]
     processing: Annotated[Count, Field(description="Jobs that are worked on.")]
-    waitsSince: Annotated[Time | None, Field(description="When the job was taken in that waits longest.")]
+    waitsSince: Annotated[
+        Time | None,
+        Field(description="When the job was taken in that waits longest, of the 400 tenants whose turn is next."),
+    ]
 
 
 class TenantObject(TypedDict):
@@ -330,8 +333,12 @@ class OverviewObject(TypedDict):
     queue: QueueObject
     tenants: Annotated[list[TenantObject], Field(description="Those with jobs or archives, the busiest first.")]
     tenantsTotal: Annotated[Count, Field(description="How many there are, shown or not.")]
+    storedBytes: Annotated[Count, Field(description="Bytes of archives and kept files of all of them.")]
     running: Annotated[list[RunningJobObject], Field(description="Longest at work first.")]
     replicas: list[ReplicaObject]
+    replicasTotal: Annotated[
+        Count, Field(description="How many there are, shown or not. One of an earlier version may tell too little.")
+    ]
     minutes: Annotated[list[MinuteObject], Field(description="The last 60, oldest first; the last is not over.")]
     failures: AllFailuresObject
     recent: Annotated[list[RecentJobObject], Field(description="Latest first.")]

@@ -1,8 +1,9 @@
 #!lua flags=no-writes
 -- (prefix, how many at most: running jobs, recent jobs, tenants, replicas; how many minutes and hours of tallies)
--- -> {now, {waiting, pausing, processing}, number of tenants, then lists of: {tenant, waiting, pausing, processing,
---  stored, when its next job was taken in or ''}, running jobs, recent jobs, {replica, known for ms, what it told},
---  {minute, its tally}, {hour, its tally}; and what callers are told in maintenance or false}
+-- -> {now, {waiting, pausing, processing}, when the first job was taken in that waits or '', {tenants, bytes stored,
+--  replicas: numbers of all}, then lists of: {tenant, waiting, pausing, processing, stored, when its next job was taken
+--  in or ''}, running jobs, recent jobs, {replica, known for ms, what it told}, {minute, its tally}, {hour, its tally};
+--  and what callers are told in maintenance or false}
 -- Jobs and tenants are looked at up to a number; beyond it they are counted only, as in `census.lua`.
 local LOOKED_AT = 200
 
@@ -37,24 +38,39 @@ local function each(jobs, what)
 end
 each(redis.call('LRANGE', P .. 'alone', 0, LOOKED_AT - 1), 'waiting')
 each(redis.call('ZRANGE', P .. 'delayed', 0, LOOKED_AT - 1), 'pausing')
-local waiting, others = redis.call('LLEN', P .. 'alone'), 0
+local waiting, others, counted = redis.call('LLEN', P .. 'alone'), 0, {}
 for _, tenant in ipairs(redis.call('ZRANGE', P .. 'ring', 0, -1)) do
   local here = redis.call('LLEN', P .. 'ready:' .. tenant)
   waiting = waiting + here
   if rows[tenant] or #names < 2 * LOOKED_AT then
     row(tenant).waiting = row(tenant).waiting + here
   else
-    others = others + 1
+    others, counted[tenant] = others + 1, true
   end
 end
-if redis.call('HLEN', P .. 'stored') <= LOOKED_AT then
-  for _, tenant in ipairs(redis.call('HKEYS', P .. 'stored')) do row(tenant) end
+
+local stored, stored_in_all, flat = {}, 0, redis.call('HGETALL', P .. 'stored')
+for i = 1, #flat, 2 do
+  local tenant = flat[i]
+  stored[tenant], stored_in_all = flat[i + 1], stored_in_all + tonumber(flat[i + 1])
+  if not rows[tenant] and not counted[tenant] then
+    if #names < 3 * LOOKED_AT then row(tenant) else others = others + 1 end
+  end
 end
+
+local waits_since
+local function taken_in(job)
+  local created = job and redis.call('HGET', job_key(job), 'created')
+  if created then waits_since = math.min(waits_since or math.huge, tonumber(created)) end
+  return created or ''
+end
+taken_in(redis.call('LINDEX', P .. 'alone', 0))
 
 for _, tenant in ipairs(names) do
   local one = rows[tenant]
   one.running = redis.call('SCARD', P .. 'running:' .. tenant)
   one.busy = one.waiting + one.pausing + one.running
+  one.since = taken_in(redis.call('LINDEX', P .. 'ready:' .. tenant, 0))
 end
 table.sort(names, function(a, b)
   if rows[a].busy ~= rows[b].busy then return rows[a].busy > rows[b].busy end
@@ -63,10 +79,7 @@ end)
 local tenants = {}
 for i = 1, math.min(#names, tonumber(ARGV[4])) do
   local tenant, one = names[i], rows[names[i]]
-  local first = redis.call('LINDEX', P .. 'ready:' .. tenant, 0)
-  local since = first and redis.call('HGET', job_key(first), 'created') or ''
-  local stored = redis.call('HGET', P .. 'stored', tenant) or 0
-  tenants[i] = {tenant, one.waiting, one.pausing, one.running, stored, since}
+  tenants[i] = {tenant, one.waiting, one.pausing, one.running, stored[tenant] or 0, one.since}
 end
 
 local recent = {}
@@ -76,10 +89,11 @@ for _, job in ipairs(redis.call('ZREVRANGE', P .. 'recent', 0, tonumber(ARGV[3])
   if f[1] and not f[12] then recent[#recent + 1] = {job, unpack(f, 1, 11)} end
 end
 
-local replicas, known = {}, redis.call('ZRANGEBYSCORE', P .. 'replicas', '(' .. NOW, '+inf', 'WITHSCORES', 'LIMIT', 0,
-  tonumber(ARGV[5]))
-for i = 1, #known, 2 do
-  replicas[#replicas + 1] = {known[i], known[i + 1] - NOW, redis.call('HGET', P .. 'replica:' .. known[i], 'told') or ''}
+local replicas, known = {}, redis.call('ZRANGEBYSCORE', P .. 'replicas', '(' .. NOW, '+inf')
+table.sort(known) -- else those that are shown would be others at each look
+for i = 1, math.min(#known, tonumber(ARGV[5])) do
+  local lives = redis.call('ZSCORE', P .. 'replicas', known[i]) - NOW
+  replicas[i] = {known[i], lives, redis.call('HGET', P .. 'replica:' .. known[i], 'told') or ''}
 end
 
 local function tallies(kind, length, count)
@@ -92,4 +106,6 @@ end
 local minutes, hours = tallies('m', MINUTE_MS, tonumber(ARGV[6])), tallies('h', HOUR_MS, tonumber(ARGV[7]))
 
 local counts = {waiting, redis.call('ZCARD', P .. 'delayed'), redis.call('ZCARD', P .. 'leases')}
-return {NOW, counts, #names + others, tenants, running, recent, replicas, minutes, hours, redis.call('GET', P .. 'maintenance')}
+local totals = {#names + others, stored_in_all, #known}
+return {NOW, counts, waits_since or '', totals, tenants, running, recent, replicas, minutes, hours,
+  redis.call('GET', P .. 'maintenance')}

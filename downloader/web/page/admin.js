@@ -1,6 +1,6 @@
 // The admin view: asks for the overview every two seconds and shows it. All text goes in as text, never as HTML.
 
-const OVERVIEW = "/v1/admin/overview";
+const OVERVIEW = new URL("../v1/admin/overview", import.meta.url);
 const KEY = "downloader.key";
 const EVERY_MS = 2000;
 const SLOWEST_MS = 15000;
@@ -242,16 +242,16 @@ function tiles(seen) {
   const streams = seen.replicas.reduce((sum, one) => sum + one.streams, 0);
   const draining = seen.replicas.filter((one) => one.draining).length;
   const lost = seen.minutes.reduce((sum, one) => sum + one.jobsFailed, 0);
-  const stored = seen.tenants.reduce((sum, one) => sum + one.storedBytes, 0);
+  const listed = seen.replicas.length < seen.replicasTotal ? " where listed" : "";
   const { waiting, waitsSince, pausing, processing } = seen.queue;
   return [
     ["Waiting", waiting, waitsSince ? `the first for ${since(waitsSince)}` : "nobody waits"],
-    ["Processing", processing, `of ${plural(slots, "slot")}`],
+    ["Processing", processing, `of ${plural(slots, "slot")}${listed}`],
     ["Pausing", pausing, "before a retry"],
     ["Failed jobs", lost, "in the last hour", lost > 0],
-    ["Replicas", seen.replicas.length, draining ? `${draining} draining` : "all serving", !seen.replicas.length],
-    ["Streams", streams, "open"],
-    ["Stored", bytes(stored), `of ${plural(seen.tenants.length, "tenant")}`],
+    ["Replicas", seen.replicasTotal, `${draining ? `${draining} draining` : "all serving"}${listed}`, !seen.replicasTotal],
+    ["Streams", streams, `open${listed}`],
+    ["Stored", bytes(seen.storedBytes), `of ${plural(seen.tenantsTotal, "tenant")}`],
   ];
 }
 
@@ -328,6 +328,7 @@ function show(seen) {
   showFailures(seen.failures);
   const cut = (id, shown, all) => say(byId(id).querySelector("small"), shown < all ? `${shown} of ${whole.format(all)}` : "");
   cut("running-jobs", seen.running.length, seen.queue.processing);
+  cut("replicas", seen.replicas.length, seen.replicasTotal);
   cut("tenants", seen.tenants.length, seen.tenantsTotal);
   byId("closed").hidden = seen.maintenance === null;
   say(byId("closed"), seen.maintenance === null ? "" : `Maintenance: no jobs are taken in. Callers are told: ${seen.maintenance}`);
@@ -381,6 +382,14 @@ function ask(refusal = "") {
   byId("key").focus();
 }
 
+/** The service answers, and says no for now. */
+class Refusal extends Error {
+  constructor(detail, retryAfter) {
+    super(detail);
+    this.wait = 1000 * Number(retryAfter);
+  }
+}
+
 async function look() {
   clearTimeout(timer);
   const mine = (round += 1);
@@ -393,20 +402,22 @@ async function look() {
     const said = await answer.json();
     if (mine !== round) return;
     if (answer.status === 401 || answer.status === 403) {
-      key.set("");
+      if (answer.status === 401) key.set(""); // else it is good for the page of jobs
       return ask(said.detail);
     }
-    if (!answer.ok) throw new Error(said.code);
+    if (!answer.ok) throw new Refusal(said.detail, answer.headers.get("Retry-After"));
     byId("door").hidden = true;
     for (const id of ["view", "forget"]) byId(id).hidden = false;
     show(said);
-    seenAt = Date.now();
+    // The service gives the same look to several who ask; its clock tells how old that is, whatever ours says.
+    const told = Date.parse(answer.headers.get("Date")) - Date.parse(said.at);
+    seenAt = Date.now() - Math.max(0, told || 0);
     pause = EVERY_MS;
     tell("Live");
-  } catch {
+  } catch (error) {
     if (mine !== round) return;
-    pause = Math.min(pause * 1.5, SLOWEST_MS);
-    tell("The service does not answer; trying again", "away");
+    pause = Math.max(Math.min(pause * 1.5, SLOWEST_MS), error.wait || 0);
+    tell(error instanceof Refusal ? error.message : "The service does not answer; trying again", "away");
   }
   age();
   if (!document.hidden) timer = setTimeout(look, pause);

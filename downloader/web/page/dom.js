@@ -18,11 +18,13 @@ export function safe(url) {
   return url && /^https?:$/.test(parsed?.protocol) ? parsed.href : null;
 }
 
-/** A button that copies what `text()` gives. */
+/** A button that copies what `text()` gives; "" is nothing to copy, and why is told elsewhere. */
 export function copier(label, text, properties = {}) {
   const button = make("button", { type: "button", className: "quiet", textContent: label, ...properties });
   button.addEventListener("click", async () => {
-    const done = await copied(await text());
+    const what = await text();
+    if (!what) return;
+    const done = await copied(what);
     button.textContent = done ? "Copied" : "Copying is blocked";
     setTimeout(() => (button.textContent = label), 1500);
   });

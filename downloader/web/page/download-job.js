@@ -6,10 +6,12 @@ const BASE = "/v1/download";
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 const NEVER_FALL = ["progress", "bytesFetched", "filesCompleted", "filesFailed"];
 const CALL_LIMIT_MS = 30_000;
+const LEAST_BYTES_PER_MS = 10; // a long list takes its time from a train
 // A browser opens six connections to a host that speaks HTTP/1.1: jobs beyond these are followed by their status.
 const STREAMS_MAX = 4;
 const POLL_MS = 3_000;
-const [HIDDEN_MS, HIDDEN_POLL_MS] = [5_000, 15_000];
+const [HIDDEN_MS, HIDDEN_POLL_MS, AWAY_POLL_MS] = [5_000, 15_000, 60_000];
+const MANY = 20;
 // No event for so long: heartbeats are comments, which scripts do not see, so the status tells what is the matter.
 const SILENCE_MS = 20_000;
 const BACKOFF_MS = [1_000, 15_000];
@@ -45,12 +47,13 @@ function problem(code, detail, said = {}, status = 0, headers = new Headers()) {
 }
 
 async function call(url, { method = "GET", headers, body, signal, credentials = "omit" } = {}) {
-  const limit = AbortSignal.timeout(CALL_LIMIT_MS);
-  const sent = body === undefined ? {} : { "Content-Type": "application/json" };
+  const given = body === undefined ? "" : JSON.stringify(body);
+  const limit = AbortSignal.timeout(CALL_LIMIT_MS + given.length / LEAST_BYTES_PER_MS);
+  const sent = given && { "Content-Type": "application/json" };
   let response, data;
   try {
     response = await fetch(url, {
-      method, credentials, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
+      method, credentials, body: given || undefined, cache: "no-store",
       headers: { Accept: "application/json", ...sent, ...headers },
       redirect: method === "GET" ? "follow" : "manual", // what is sent is for nobody else
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
@@ -73,6 +76,11 @@ async function call(url, { method = "GET", headers, body, signal, credentials = 
 const resolve = (server, link) => (link.startsWith("/") ? server + link : link);
 /** The headers for a call of `url`: what is meant for one origin is for no other. */
 const meant = (home, url, headers) => (new URL(url, document.baseURI).origin === new URL(home, document.baseURI).origin ? headers : {});
+/** What starts a job may be anything that answers: a portal's page, somebody's backend. */
+function aJob(started) {
+  if (started?.jobId || started?.statusUrl) return started;
+  throw new ApiError(problem("bad_answer", "The answer names no job."));
+}
 const once = (key) => (key ? { "Idempotency-Key": key } : {});
 const withQuery = (url, query) => url + (url.includes("?") ? "&" : "?") + query;
 
@@ -87,8 +95,8 @@ export class DownloaderClient {
     const url = `${this.server}${BASE}/${path}?${new URLSearchParams(given)}`.replace(/\?$/, "");
     return call(url, { method, body, headers: { ...this.headers, ...headers } });
   }
-  initiate(request, { idempotencyKey } = {}) {
-    return this.#call("POST", "initiate", { body: request, headers: once(idempotencyKey) });
+  async initiate(request, { idempotencyKey } = {}) {
+    return aJob(await this.#call("POST", "initiate", { body: request, headers: once(idempotencyKey) }));
   }
   status(jobId, { files } = {}) {
     return this.#call("GET", `status/${encodeURIComponent(jobId)}`, { query: { files } });
@@ -110,7 +118,17 @@ export class DownloaderClient {
   }
 }
 
+/** A stream, or null where the link is none. */
+function eventSource(url) {
+  try {
+    return new EventSource(url);
+  } catch {
+    return null;
+  }
+}
+
 const streams = new Map(); // how many streams are open, by server
+const feeds = new Set(); // those that follow a job now
 
 /** Follows one job to its end, whatever happens to the connection. */
 export class JobFeed extends EventTarget {
@@ -122,6 +140,7 @@ export class JobFeed extends EventTarget {
   #source = null;
   #timers = { again: 0, watch: 0, hide: 0 };
   #failures = 0;
+  #refusals = 0;
   #missed = 0; // changes that the status told of and no event did
   #heardAt = 0;
   #checkAt = 0;
@@ -137,6 +156,7 @@ export class JobFeed extends EventTarget {
   open() {
     if (this.#life || this.#told) return;
     this.#life = new AbortController();
+    feeds.add(this);
     const { signal } = this.#life;
     if (this.#hasEnded()) return void this.#finish();
     addEventListener("online", () => this.#now(), { signal });
@@ -150,6 +170,7 @@ export class JobFeed extends EventTarget {
   close() {
     this.#life?.abort();
     this.#life = null;
+    feeds.delete(this);
     this.#drop();
     for (const name in this.#timers) clearTimeout(this.#timers[name]);
     this.#turn("closed");
@@ -161,6 +182,7 @@ export class JobFeed extends EventTarget {
     try {
       const job = await call(withQuery(this.#links.status, `files=${files}`), this.#reading());
       if (this.job && (job.progress !== this.job.progress || job.status !== this.job.status)) this.#missed += 1;
+      this.#refusals = 0;
       this.#take(job);
       if (life.signal.aborted) return true;
       if (!this.#source && !this.#timers.again) this.#turn("open");
@@ -201,10 +223,12 @@ export class JobFeed extends EventTarget {
     this.#drop();
     const open = streams.get(server) ?? 0;
     if (!stream || open >= STREAMS_MAX || document.hidden) return;
+    const from = this.lastEventId ? `lastEventId=${encodeURIComponent(this.lastEventId)}` : "";
+    const source = eventSource(from ? withQuery(stream, from) : stream);
+    if (!source) return; // then the status is read
+    this.#source = source;
     streams.set(server, open + 1);
     if (this.connection === "closed") this.#turn("connecting");
-    const from = this.lastEventId ? `lastEventId=${encodeURIComponent(this.lastEventId)}` : "";
-    const source = (this.#source = new EventSource(from ? withQuery(stream, from) : stream));
     const { signal } = this.#life;
     source.addEventListener("open", () => this.#turn("open"), { signal });
     for (const name of ["progress", "complete", "files", "reset", "busy", "error"])
@@ -288,7 +312,13 @@ export class JobFeed extends EventTarget {
     }, this.#pause());
   }
 
+  /** Longer the more of us there are and the oftener nobody answered, and not for all at one beat. */
   #pause() {
+    const away = this.#refusals && Math.min(AWAY_POLL_MS, POLL_MS * 2 ** this.#refusals);
+    return Math.max(this.#usualPause() * Math.max(1, feeds.size / MANY), away) * (0.75 + Math.random() / 2);
+  }
+
+  #usualPause() {
     if (document.hidden) return HIDDEN_POLL_MS;
     if (!this.job) return 1_000;
     if (this.job.status === "queued") return Math.min(30_000, 2_000 + 500 * (this.job.queuePosition ?? 0));
@@ -299,6 +329,7 @@ export class JobFeed extends EventTarget {
     if (!error.problem) throw error;
     const { status, code, retryAfter } = error.problem;
     this.#checkAt = Date.now() + 1000 * (retryAfter ?? 0);
+    this.#refusals += 1;
     // A proxy may answer 404 while it is set up anew; only the service itself knows that there is no such job.
     if (code === "job_not_found" || status === 401 || status === 403) this.#end(error.problem);
     else if (!this.#source) this.#turn("reconnecting");
@@ -656,7 +687,7 @@ export class DownloadJob extends HTMLElement {
     this.#turn("starting");
     try {
       const links = await call(url, { method: "POST", body, headers, credentials: home ? "same-origin" : "omit" });
-      if (!links?.jobId && !links?.statusUrl) throw new ApiError(problem("bad_answer", "The answer names no job."));
+      aJob(links);
       if (!isMine()) return;
       this.#once = null;
       const isCancelling = this.#isCancelling;

@@ -48,8 +48,10 @@ export class Files {
       const size = row.querySelector(".size");
       if (!got.has(row.index) || !size) continue;
       const [now, all] = [got.get(row.index), row.file.size];
-      size.textContent = all ? `${bytes(now)} of ${bytes(all)}` : bytes(now);
-      row.style.setProperty("--got", all ? `${Math.min(100, (100 * now) / all)}%` : "0%");
+      size.textContent = now <= all ? `${bytes(now)} of ${bytes(all)}` : bytes(now);
+      // A file that is fetched anew makes up for what it had before its bar goes on.
+      row.mark = Math.max(row.mark ?? 0, all ? Math.min(100, (100 * now) / all) : 0);
+      row.style.setProperty("--got", `${row.mark}%`);
     }
   }
 
@@ -112,6 +114,7 @@ export class Files {
   }
 
   #drawNow() {
+    this.#root.hidden = !this.#total;
     const all = this.#shown();
     const last = Math.max(0, Math.ceil(all.length / ROWS) - 1);
     this.#page = Math.min(Math.max(this.#page, 0), last);
@@ -176,7 +179,7 @@ function cells(file, row, isOver) {
 }
 
 function reason(error) {
-  const href = `/errors/${encodeURIComponent(error.code)}`;
+  const href = new URL(`../errors/${encodeURIComponent(error.code)}`, import.meta.url).href;
   const more = make("a", { href, target: "_blank", rel: "noopener", textContent: error.code });
   return make("p", { className: "why" }, make("bdi", { textContent: error.message }), " ", more);
 }

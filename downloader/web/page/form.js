@@ -41,6 +41,7 @@ export class Form {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#send();
     });
     this.#watchDrops();
+    this.#form.querySelector("[type=submit]").disabled = false; // now there is somebody who hears
   }
 
   /** The body of the initiate call for what stands there. */
@@ -173,7 +174,8 @@ export class Form {
   async #take(files) {
     const large = files.find((file) => file.size > FILE_BYTES);
     if (large) return void say(at("refused"), `${large.name} is too large for a list of links.`);
-    const texts = await Promise.all(files.map((file) => file.text()));
+    const texts = await Promise.all(files.map((file) => file.text())).catch(() => null);
+    if (!texts) return void say(at("refused"), "It cannot be read. Of a folder, take the files in it.");
     this.#links.value = joined([this.#links.value, ...texts]);
     at("file").value = "";
     this.#look();
@@ -195,7 +197,7 @@ export class Form {
     try {
       await this.#submit(body, this.#sent.key);
       this.#sent = { body: "", key: "" };
-      this.#links.value = "";
+      this.#links.value = this.#rejected(); // to be put right, and sent by themselves
       this.#form.elements.archiveName.value = "";
       at("unique").checked = at("options").open = false;
       this.#choices();
@@ -205,6 +207,13 @@ export class Form {
     } finally {
       this.#setBusy(false);
     }
+  }
+
+  /** The lines of a plain list that are no links. */
+  #rejected() {
+    const rows = this.#links.value.split(/\r\n|\r|\n/);
+    const { errors, isPlain } = this.#found;
+    return isPlain ? errors.map(({ line }) => rows[line - 1]).join("\n") : "";
   }
 
   #setBusy(busy) {
@@ -232,7 +241,8 @@ export class Form {
   #atLine({ pointer, detail }) {
     const index = /^\/(?:files|source_urls|file_ids|sourceUrls|fileIds)\/(\d+)/.exec(pointer)?.[1];
     const line = this.#lines[index] ?? 1;
-    return { line, of: this.#found.files[index]?.url.slice(0, 200) || "", text: detail };
+    const of = index === undefined ? pointer : this.#found.files[index]?.url.slice(0, 200);
+    return { line, of: of || "", text: detail };
   }
 
   /** Say what is wrong at the field that it is about; false when it has none. */

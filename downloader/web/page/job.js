@@ -7,6 +7,7 @@ import { clock } from "./format.js";
 import { explained, newKey } from "./service.js";
 
 const SHOWN_CHARS = 3000;
+const REST_MS = 600;
 const WORDS = { queued: "Waiting", processing: "Working", failed: "Failed", cancelled: "Cancelled", gone: "Gone" };
 const RECONNECTING = "Reconnecting… The job goes on meanwhile.";
 const GONE = "This job is no longer there: it has expired or was removed.";
@@ -110,8 +111,10 @@ export class Card {
   }
 
   #failed(error) {
-    if (error.problem?.code === "job_not_found") this.#end();
-    else say(this.#at(".error"), explained(error));
+    const { code, status } = error.problem || {};
+    if (code === "job_not_found") return this.#end();
+    say(this.#at(".error"), explained(error));
+    if (status === 401 && !this.#job) this.#acts([["Enter a key", () => this.open()]]);
   }
 
   /** Do what a person wants, one thing at a time; nobody does it again for them if it fails, so they are told. */
@@ -177,7 +180,8 @@ export class Card {
     this.#gone = true;
     this.node.dataset.state = "gone";
     say(this.#at(".state"), WORDS.gone);
-    for (const selector of ["download-job", ".files", ".curl"]) this.#at(selector).hidden = true;
+    for (const selector of ["download-job", ".curl"]) this.#at(selector).hidden = true;
+    this.#files?.count(0, 0, true);
     say(this.#at(".error"), GONE);
     this.#acts([["Forget it", () => this.#page.forget(this.id)]]);
   }
@@ -224,7 +228,11 @@ export class Card {
     box.dataset.names = names;
     const hadFocus = box.contains(document.activeElement);
     box.replaceChildren(...acts.map(([name, act]) => (act ? button(name, act) : copier(name, () => this.#link()))));
-    if (hadFocus) (box.firstElementChild || this.#at(".head")).focus();
+    if (!hadFocus) return;
+    this.focus();
+    // The second of two clicks is meant for what stood here before.
+    for (const node of box.children) node.disabled = true;
+    setTimeout(() => [...box.children].forEach((node) => (node.disabled = false)), REST_MS);
   }
 
   async #link() {

@@ -11,18 +11,23 @@ const COLUMNS = {
 
 /**
  * The list that `text` is: `files` for the API with the line of each, `errors` as {line, text, reason}, how many are
- * `duplicates`, and `body`, the rest of an initiate request if the text was one.
+ * `duplicates`, `body`, the rest of an initiate request if the text was one, and whether it `isPlain` lines.
  */
 export function parse(text) {
-  const found = { files: [], lines: [], errors: [], duplicates: 0, body: null };
+  const found = { files: [], lines: [], errors: [], duplicates: 0, body: null, isPlain: false };
   const start = text.trimStart();
   if (/^[[{]/.test(start) && !/^\[[^\]\n]*\]\(/.test(start)) json(text, found);
   else if (/<a\s[^>]*href/i.test(text)) html(text, found);
   else if (header(text)) csv(text, found);
-  else text.split(/\r\n|\r|\n/).forEach((line, index) => oneLine(line, index + 1, found));
+  else plain(text, found);
   const seen = new Set(found.files.map((file) => `${file.url} ${file.name || ""}`));
   found.duplicates = found.files.length - seen.size;
   return found;
+}
+
+function plain(text, found) {
+  found.isPlain = true;
+  text.split(/\r\n|\r|\n/).forEach((line, index) => oneLine(line, index + 1, found));
 }
 
 /** The files without those that stand there twice, and their lines. */

@@ -1,6 +1,6 @@
 // Ties the page together: the form, the list of jobs, the key, and what is said at the top.
 
-import "/download-job.js";
+import "../download-job.js";
 import { ask, say } from "./dom.js";
 import { Form } from "./form.js";
 import { count } from "./format.js";
@@ -101,7 +101,7 @@ function list() {
 
 /** Read the jobs that may have news, a few at a time; the open one has its stream, once it could be read. */
 async function poll() {
-  const due = document.hidden ? [] : [...cards.values()].filter((card) => card.isDue);
+  const due = document.hidden || page.service.isShut ? [] : [...cards.values()].filter((card) => card.isDue);
   const calls = due.length;
   let isWell = true;
   const next = async () => {
@@ -115,7 +115,7 @@ async function poll() {
 
 /** Open the job that the address names, also one that was started elsewhere. */
 function follow() {
-  const id = /^#job=([0-9a-f-]{36})$/.exec(location.hash)?.[1];
+  const id = /^#job=([0-9a-f-]{36})$/i.exec(location.hash)?.[1].toLowerCase();
   if (!id || opened?.id === id) return;
   if (!cards.has(id)) {
     jobs.add(id, `Job ${id.slice(0, 8)}`);

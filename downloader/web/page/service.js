@@ -1,12 +1,13 @@
 // The calls of the page, with the key where one is needed; people are asked for it when the service asks.
 
-import { DownloaderClient } from "/download-job.js";
+import { DownloaderClient } from "../download-job.js";
 import { key } from "./storage.js";
 
 export class Service {
   #ask;
   #asking = null;
   #declined = false;
+  #shut = false;
 
   /** `ask(message)` gives what a person types, "" when they would rather not. */
   constructor(ask) {
@@ -26,12 +27,21 @@ export class Service {
     for (;;) {
       const shown = key.get();
       try {
-        return await work(new DownloaderClient({ headers: this.headers }));
+        const answer = await work(new DownloaderClient({ headers: this.headers }));
+        this.#shut = false;
+        return answer;
       } catch (error) {
         if (error.problem?.status !== 401) throw error;
-        if (key.get() === shown && !(await this.#asked(error.problem, quiet))) throw error;
+        if (key.get() !== shown || (await this.#asked(error.problem, quiet))) continue;
+        this.#shut = true;
+        throw error;
       }
     }
+  }
+
+  /** Whether a key is wanted and nobody would give one: calls that nobody asked for are then only noise. */
+  get isShut() {
+    return this.#shut;
   }
 
   /** Forget the key, and do not ask for one until a person wants something. */
@@ -57,6 +67,7 @@ export class Service {
 export function explained(error) {
   const problem = error.problem;
   if (!problem) throw error; // a mistake of ours, not of the call
+  if (problem.code === "key_required") return "This service asks for a key. Without one nothing can be done here.";
   if (!problem.status) return "The service cannot be reached. Nothing you typed is lost; try again in a moment.";
   const wait = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
   return (problem.detail || problem.title) + wait;

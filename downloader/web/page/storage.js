@@ -43,7 +43,9 @@ export const jobs = {
   },
   add(id, name, time = Date.now()) {
     const others = this.all().filter((job) => job.id !== id);
-    const list = [...others, { id, name: String(name).slice(0, 200), time }].sort((a, b) => b.time - a.time);
+    // Without what would turn the words around it round, in the list and in the tab's title.
+    const plain = String(name).replace(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "").slice(0, 200);
+    const list = [...others, { id, name: plain, time }].sort((a, b) => b.time - a.time);
     set("localStorage", JOBS, JSON.stringify(list.slice(0, MOST_JOBS)));
   },
   forget(id) {
