@@ -43,16 +43,14 @@ LASTING = frozenset(
 )
 
 Start = Callable[..., AbstractAsyncContextManager[Api]]
-EVERYDAY = "not slow and not deep"
+# What waits as much as it computes; what measures times has the machine to itself.
+WAITING = ("not slow and not deep", "slow and not alone")
 LINUX = sys.platform == "linux"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One process more than there are cores for the everyday tests, which wait as much as they compute.
-
-    The slow ones have gigabytes and clocks in them: they get a core each, as usual (None).
-    """
-    return len(os.sched_getaffinity(0)) + 1 if config.option.markexpr == EVERYDAY and LINUX else None
+    """One process more than there are cores for tests that wait as much as they compute; else as usual (None)."""
+    return len(os.sched_getaffinity(0)) + 1 if config.option.markexpr in WAITING and LINUX else None
 
 
 @pytest.fixture(scope="session")

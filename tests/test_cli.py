@@ -32,6 +32,8 @@ from tests.waiting import wait_until
 
 READY = re.compile(rf"downloader {re.escape(__version__)} listening on (http://127\.0\.0\.1:\d+)\n")
 LIMIT_S = 60.0
+# Settings, and the size of a terminal that is not the program's (pytest-xdist sets one).
+NOT_OURS = ("DOWNLOADER_", "COLUMNS", "LINES")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +54,8 @@ async def start(
     stderr: int = PIPE,
     **environment: str,
 ) -> Process:
-    """Start the program, or some other `code`, with nothing of our own DOWNLOADER_* variables."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("DOWNLOADER_")}
+    """Start the program, or some other `code`, without the settings and the terminal of our own environment."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
     root = str(Path(__file__).parents[1])
     return await asyncio.create_subprocess_exec(
         sys.executable,
