@@ -51,11 +51,22 @@ function byHand(text) {
   return done;
 }
 
+const asked = new WeakMap(); // what ends the question of a dialog
+
 /** Show a dialog; gives the value of the button that closed it, "" for none. */
 export function ask(dialog) {
+  // A dialog tells of its closing a moment later, when it may be open again for another question.
+  asked.get(dialog)?.();
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
+    const end = () => {
+      asked.delete(dialog);
+      dialog.removeEventListener("close", closed);
+      resolve(dialog.returnValue);
+    };
+    const closed = () => dialog.open || end();
+    asked.set(dialog, end);
+    dialog.addEventListener("close", closed);
   });
 }
