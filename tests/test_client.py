@@ -514,6 +514,7 @@ async def test_ctrl_c_says_how_to_go_on(api: Api, tmp_path: Path, cancels: bool)
     assert _names(tmp_path / "out.zip") == ["1000"]
 
 
+@pytest.mark.slow
 async def test_a_terminal_shows_bars(api: Api, origin: Origin, tmp_path: Path) -> None:
     """Fifty files show bars of those on their way and one for all, never fifty rows, and a summary at the end."""
     named = [f"report-{number}.pdf\t{origin.slow(20_000, 0.4)}?{number}" for number in range(48)]

@@ -732,6 +732,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 # Caddy
 
 
+@pytest.mark.slow
 async def test_caddy_passes_streams_and_signed_links(
     start: Start, settings: dict[str, Any], session: aiohttp.ClientSession, origin: Origin, s3: S3, tmp_path: Path
 ) -> None:

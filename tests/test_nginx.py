@@ -60,6 +60,7 @@ async def test_events_pass_at_once(
         assert (await api.status(job_id))["status"] == "cancelled"
 
 
+@pytest.mark.slow
 async def test_a_replica_may_go(start: Start, session: aiohttp.ClientSession, origin: Origin, tmp_path: Path) -> None:
     """When one of two replicas stops, every call is still answered and the archive arrives."""
     async with AsyncExitStack() as stack, start(**OPEN) as stays:

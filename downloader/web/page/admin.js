@@ -1,19 +1,16 @@
 // The admin view: asks for the overview every two seconds and shows it. All text goes in as text, never as HTML.
 
+import { make, say } from "./dom.js";
+import { bytes } from "./format.js";
+import { key } from "./storage.js";
+
 const OVERVIEW = new URL("../v1/admin/overview", import.meta.url);
-const KEY = "downloader.key";
 const EVERY_MS = 2000;
 const SLOWEST_MS = 15000;
 const PATIENCE_MS = 10000;
 
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-
-function make(name, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...children);
-  return element;
-}
 
 function draw(name, attributes, ...children) {
   const element = document.createElementNS(SVG, name);
@@ -22,22 +19,11 @@ function draw(name, attributes, ...children) {
   return element;
 }
 
-function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
 // Words for people
 
 const whole = new Intl.NumberFormat("en");
 const plural = (count, one, many = `${one}s`) => `${whole.format(count)} ${count === 1 ? one : many}`;
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-
-function bytes(count) {
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let step = 0;
-  for (; count >= 999.5 && step < units.length - 1; step += 1) count /= 1000;
-  return `${step && count < 9.95 ? count.toFixed(1) : Math.round(count)} ${units[step]}`;
-}
 
 function span(ms) {
   const s = Math.max(0, Math.round(ms / 1000));
@@ -335,26 +321,6 @@ function show(seen) {
 }
 
 // The key, and asking again and again
-
-let memory = ""; // for a browser that keeps nothing
-const key = {
-  get() {
-    try {
-      return sessionStorage.getItem(KEY) ?? memory;
-    } catch {
-      return memory;
-    }
-  },
-  set(value) {
-    memory = value;
-    try {
-      if (value) sessionStorage.setItem(KEY, value);
-      else sessionStorage.removeItem(KEY);
-    } catch {
-      // then it lives as long as the page
-    }
-  },
-};
 
 let timer = 0;
 let pause = EVERY_MS;

@@ -1,6 +1,6 @@
 // Figures as people read them.
 
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
+const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
 /** Bytes in decimal units: 0 B, 999 B, 1.2 MB. */
 export function bytes(count) {
