@@ -62,8 +62,9 @@ async def test_a_sound_set_up_passes_beside_a_running_service(
         seen = await visit(settings, tmp_path, redis={"durable_ack": True})
         assert (seen.status, seen.failed) == (0, set())
         tried = {f"storage {call}" for call in ("put", "read", "multipart", "abort", "copy", "delete", "clock")}
-        tried |= {"redis", "redis persistence", "redis.durable_ack", "redis clock", "storage", "links", "cache"}
+        tried |= {"redis", "redis persistence", "redis.durable_ack", "redis clock", "storage", "links"}
         assert {name: seen.level(name) for name in tried} == dict.fromkeys(tried, "ok")
+        assert seen.level("cache") in {"ok", "warn"}  # on many systems /tmp lies in memory, and that is told
         assert [item async for item in storage.objects(settings["storage"]["prefix"])] == []
         assert [item async for item in storage.uploads(settings["storage"]["prefix"])] == []
     async with RedisClient.from_url(settings["redis"]["url"]) as redis:
