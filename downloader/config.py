@@ -138,6 +138,11 @@ class WorkerSettings(Section):
     deflate: Literal["balanced", "fast"] = Field(
         "balanced", description="Compression: balanced (zlib-ng level 4) or fast (ISA-L level 1, larger archives)."
     )
+    sha256: bool = Field(
+        True,
+        description="Digest every file with SHA-256: a third of the processor time of large files. Without it only "
+        "those files have one whose request asks for a manifest or names a SHA-256.",
+    )
     lease_s: Seconds = Field(20, description="How long a job stays a silent worker's, in seconds.")
     renew_s: Seconds = Field(4, description="How often leases are renewed, in seconds.")
     reap_s: Seconds = Field(2, description="How often lapsed leases are looked for, in seconds.")

@@ -48,6 +48,8 @@ _RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [port + digit for port in ("COM", "LPT") for digit in "0123456789\u00b9\u00b2\u00b3"]
 )
+# Most names are fine as they are: one part of letters, digits and harmless marks, dots and blanks only inside it.
+_PLAIN = re.compile(r"[A-Za-z0-9_(+-](?:[A-Za-z0-9_()+, .-]{0,98}[A-Za-z0-9_)+-])?")
 _LOOKS_LIKE_A_FILE = re.compile(r".*[^.\s]\.[A-Za-z0-9_~+-]{1,16}", re.DOTALL)
 # A page that hands out files says nothing about their names; the Content-Disposition does.
 _SCRIPTS = (".php", ".asp", ".aspx", ".ashx", ".jsp", ".cgi", ".do", ".action", ".cfm", ".dll", ".pl")
@@ -86,6 +88,8 @@ def url_name(url: str) -> str:
 
 def safe_name(wanted: str) -> str:
     """`wanted` by the table above: a relative path with `/`, never empty."""
+    if _PLAIN.fullmatch(wanted) is not None:
+        return _unreserved(wanted)
     text = unicodedata.normalize("NFC", wanted[-_WANTED_MAX:])
     parts = [part for raw in _SEPARATORS.split(text) if (part := _safe_part(raw))]
     return _fitted(parts or [FALLBACK_NAME])

@@ -43,7 +43,7 @@ from downloader.web.serve import serve
 from downloader.work.budget import ByteBudget
 from downloader.work.cache import ADMISSION_BYTES, Cache
 from downloader.work.fetch import Fetcher
-from downloader.work.heap import keep_freed_blocks
+from downloader.work.heap import give_back_at_rest, keep_freed_blocks
 from downloader.work.janitor import Janitor
 from downloader.work.links import LinkSigner
 from downloader.work.pipeline import Pipeline
@@ -162,6 +162,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Service]:
                 deliverer.run(),
                 budgets.run(),
                 pulse.run(),
+                give_back_at_rest(lambda: not worker.running, pools.disk),
             )
         )
 

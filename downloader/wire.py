@@ -29,7 +29,10 @@ class FileObject(TypedDict):
     status: Annotated[str, WithJsonSchema(_STATUS)]
     size: Annotated[int | None, Field(ge=0, description="Bytes, once known.")]
     contentType: Annotated[str | None, Field(description="The media type its source gave it.")]
-    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hex.")]
+    sha256: Annotated[
+        str | None,
+        Field(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hex; null where the service makes none."),
+    ]
     crc32: Annotated[str | None, Field(pattern="^[0-9a-f]{8}$", description="Of its bytes, in hex.")]
     lengthVerified: Annotated[
         bool | None, Field(description="False where the source ended its answer so that a cut would not show.")
@@ -50,7 +53,7 @@ def file_to_wire(file: FileResult) -> FileObject:
         "fileId": file.file_id,
         "name": file.name,
         "originalUrl": file.url,
-        "status": file.status.value,
+        "status": str(file.status),
         "size": file.size,
         "contentType": file.content_type,
         "sha256": file.sha256,

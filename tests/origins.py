@@ -213,11 +213,11 @@ class Bin:
         """Take note."""
         self.offers.append(offer)
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: bytes | memoryview) -> None:
         """Keep the bytes."""
         if self._wait_s:
             await asyncio.sleep(self._wait_s)
-        self.chunks.append(chunk)
+        self.chunks.append(bytes(chunk))
         self.position += len(chunk)
 
     async def restart(self) -> None:

@@ -8,6 +8,7 @@ import random
 import zipfile
 import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -22,11 +23,12 @@ from downloader.config import part_plan
 from downloader.errors import StorageError
 from downloader.work.archive import ArchiveWriter, EntryHead, Method
 from downloader.work.budget import ByteBudget
-from downloader.work.deflate import Deflater, worth_compressing
+from downloader.work.deflate import Level, deflate, worth_compressing
+from downloader.work.deflating import BLOCK_BYTES, Deflating
 from downloader.work.partbody import PartBody
 from downloader.work.storage import ObjectInfo, PartReceipt
 from downloader.work.upload import PARTS_MAX
-from downloader.work.zipformat import EntryTail, central_header, dos_time, end_records, local_header
+from downloader.work.zipformat import EntryTail, central_header, dos_time, end_records, fill_in, local_header
 from tests.ledger import MemoryLedger
 from tests.memorystore import MemoryStore
 from tests.readers import READERS, Found, check_7z, check_unzip, read_java_file, read_java_stream, read_python
@@ -53,8 +55,7 @@ class File:
     def buffers(self) -> list[bytes]:
         packed = self.data
         if self.method is Method.DEFLATED:
-            deflater = Deflater("fast")
-            packed = b"".join(deflater.compress([self.data]) + deflater.flush())
+            packed = deflate(self.data, "fast")
         marks = sorted({0, *(cut % (len(packed) + 1) for cut in self.cuts), len(packed)})
         return [packed[start:end] for start, end in pairwise(marks)]
 
@@ -389,6 +390,16 @@ def test_zip64_is_exactly_where_a_field_overflows(size: int, offset: int) -> Non
     assert local[31:33] == (b"\1\0" if size >= 0xFFFFFFFF else b"\x35\xd9")
 
 
+@given(st.integers(0, 0xFFFFFFFE), st.integers(0, 0xFFFFFFFE), st.integers(0, 1 << 33), st.booleans())
+def test_a_blank_header_is_filled_in_where_it_lies(size: int, crc32: int, offset: int, is_announced: bool) -> None:
+    """It becomes, byte for byte, what it would have been if all had been known from the start."""
+    head = EntryHead(0, "name", NOON, Method.STORED, size if is_announced else None)
+    tail = EntryTail(offset, crc32, size, size)
+    header = bytearray(local_header(head, EntryTail(offset, 0, 0, 0)))
+    fill_in(memoryview(header), tail)
+    assert bytes(header) == local_header(head, tail)
+
+
 def test_an_entry_that_outgrows_its_announcement_is_refused() -> None:
     """No room for 64-bit sizes was kept, so none can be written."""
     with pytest.raises(ValueError, match="outgrew"):
@@ -591,13 +602,32 @@ def test_readers_take_an_archive_beyond_four_gib(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- compression and bodies
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.binary(max_size=5000), max_size=8), st.sampled_from(["balanced", "fast"]))
-def test_deflated_bytes_inflate_to_what_they_were(chunks: list[bytes], level: str) -> None:
-    """Both levels write raw deflate that anybody can read, whatever the buffers."""
-    deflater = Deflater(level)  # type: ignore[arg-type]
-    packed = b"".join(deflater.compress([memoryview(chunk) for chunk in chunks]) + deflater.flush())
-    assert zlib.decompress(packed, -15) == b"".join(chunks)
+async def deflated(pool: ThreadPoolExecutor, batches: Sequence[Sequence[bytes]], level: Level) -> bytes:
+    """What becomes of the batches, given one after the other."""
+    with Deflating(pool, level) as deflating:
+        ready = [piece for batch in batches for piece in await deflating.take(batch)]
+        return b"".join([*ready, *await deflating.finish()])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([0, 1, 5000, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES, 5 * BLOCK_BYTES + 77]),
+    st.lists(st.integers(0, 5 * BLOCK_BYTES), max_size=6),
+    st.sampled_from(["balanced", "fast"]),
+)
+def test_deflated_bytes_inflate_to_what_they_were(size: int, cuts: list[int], level: Level) -> None:
+    """Both levels write raw deflate that anybody can read, and the same bytes whatever pieces the file came in."""
+    lines = b"".join(b"%d GET /orders/%d 200\n" % (n, n * n % 977) for n in range(70_000))
+    data = lines[:size]
+    assert len(data) == size
+    marks = sorted({0, size, *(cut for cut in cuts if cut < size)})
+    pieces = [data[start:end] for start, end in pairwise(marks)]
+    with ThreadPoolExecutor(3) as pool:
+        packed = asyncio.run(deflated(pool, [pieces[:2], pieces[2:]], level))
+        whole = asyncio.run(deflated(pool, [[data]], level))
+    assert zlib.decompress(packed, -15) == data
+    assert packed == whole
+    assert len(packed) < size / 3 + 100  # blocks know what came before them
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ async def write(entry: Entry, plan: Plan, index: int, shelf: JobShelf) -> None:
 
 async def read(entry: Entry) -> bytes | None:
     while True:
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         try:
             while batch := await entry.read():
                 parts += batch

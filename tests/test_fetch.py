@@ -166,7 +166,7 @@ async def test_reset_is_not_the_end_of_a_body_without_a_length() -> None:
     sink = Bin()
     taken = sink.write
 
-    async def write(chunk: bytes) -> None:
+    async def write(chunk: bytes | memoryview) -> None:
         await taken(chunk)
         if sink.position == 100_000:
             arrived.set()
@@ -763,7 +763,7 @@ async def test_bomb_comes_in_small_pieces_and_stops_with_the_sink() -> None:
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
 
     class Small(Bin):
-        async def write(self, chunk: bytes) -> None:
+        async def write(self, chunk: bytes | memoryview) -> None:
             assert len(chunk) <= 256 * 1024
             self.position += len(chunk)
             if self.position > 1_000_000:
@@ -815,7 +815,7 @@ async def test_source_that_we_held_up_loses_no_attempt() -> None:
     """A source that gives up while the sink lets it wait is asked again free of charge."""
 
     class Slow(Bin):
-        async def write(self, chunk: bytes) -> None:
+        async def write(self, chunk: bytes | memoryview) -> None:
             await super().write(chunk)
             if not self.restarts:
                 await asyncio.sleep(2.1)
@@ -975,7 +975,7 @@ async def test_file_that_waits_for_us_keeps_nobody_out() -> None:
     begun, arrived = asyncio.Event(), asyncio.Event()
 
     class Waiting(Bin):
-        async def write(self, chunk: bytes) -> None:
+        async def write(self, chunk: bytes | memoryview) -> None:
             begun.set()
             await arrived.wait()
             await super().write(chunk)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from downloader.errors import SourceError
 from downloader.jobs import Checksum, Source
+from downloader.work import sniff
 from downloader.work.inspection import Inspection, Inspector
+from downloader.work.pages import begins_like_a_page, begins_like_a_report
 from downloader.work.transfer import Offer
 
 PAGE = b"\n<!-- hi -->\n<!DOCTYPE html>\n<html><body>Please log in</body></html>"
@@ -208,3 +210,18 @@ def test_type_is_what_the_bytes_prove_unless_the_declared_one_says_more() -> Non
     assert inspect(SVG, declared="text/xml").content_type == "image/svg+xml"
     assert inspect(b"a,b", declared="text/csv").content_type == "text/csv"
     assert inspect(b"x").content_type is None
+
+
+@pytest.mark.parametrize("first", range(256))
+def test_the_first_byte_acquits_only_what_cannot_be_markup(first: int) -> None:
+    """Whatever its first byte: a page, a picture, a report or a late PDF header is found exactly where it may stand."""
+    may_begin = first in b"\t\n\v\f\r "
+    for rest in (b"<html><body>", SVG, b'{"error": 1}'):
+        start = bytes([first]) + rest
+        text = sniff.as_ascii(start)
+        found = sniff.is_html(text) or sniff.is_svg(text) or begins_like_a_page(start) or begins_like_a_report(start)
+        is_list = first == ord("[") and rest.startswith(b"{")
+        assert found == (may_begin or is_list)
+        assert (sniff.media_type(start) in (sniff.HTML, sniff.SVG)) == (may_begin and not rest.startswith(b"{"))
+    late = sniff.media_type(bytes([first]) + PDF)
+    assert (late == "application/pdf") == (first in b"\xef\xbb\xbf\r\n\t \x00")

@@ -80,6 +80,7 @@ class Metrics(Meter):
             buckets=WAIT_BUCKETS_S,
             registry=registry,
         )
+        self._files_done: Counter | None = None
         self._files = Counter(
             "downloader_files",
             "Files that attempts of this process put into their archives (done, without a reason) or had to leave out "
@@ -171,7 +172,9 @@ class Metrics(Meter):
 
     def file_done(self) -> None:
         """Count."""
-        self._files.labels("done", "").inc()
+        if self._files_done is None:  # found once: looking a child up by its labels costs more than counting
+            self._files_done = self._files.labels("done", "")
+        self._files_done.inc()
 
     def file_failed(self, code: str) -> None:
         """Count."""

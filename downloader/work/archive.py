@@ -25,6 +25,7 @@ from downloader.work.zipformat import (
     batched,
     central_header,
     end_records,
+    fill_in,
     local_header,
 )
 
@@ -132,10 +133,13 @@ class ArchiveWriter:
         tail = EntryTail(entry.offset, crc32, size, entry.compressed)
         if (entry.head.method is Method.STORED and size != entry.compressed) or entry.head.size not in (None, size):
             raise ValueError(f"entry {entry.head.index}: {size} bytes are not what was announced or written")
-        header = local_header(entry.head, tail)
         record = central_header(entry.head, tail)
-        for slot in entry.slots:
-            slot[:], header = header[: len(slot)], header[len(slot) :]
+        if tail.sizes_need_64 or len(entry.slots) > 1:
+            header = local_header(entry.head, tail)
+            for slot in entry.slots:
+                slot[:], header = header[: len(slot)], header[len(slot) :]
+        else:
+            fill_in(entry.slots[0], tail)
         self._records.append((entry.head.index, record))
         self._open = None
         await self._stream.release()

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -26,6 +27,10 @@ from downloader.work.budget import ByteBudget
 from downloader.work.threads import Threads, off_loop
 
 BATCH_BYTES = 512 * 1024
+# A file that has outgrown its share waits so long for its turn before it is worth a way over the disk, as long as the
+# archive is busy with bytes that come as fast as it takes them: then nothing would be done any sooner.
+PATIENCE_S = 10.0
+_PATIENCE_STEP_S = 0.1
 ADMISSION_BYTES = 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -44,6 +49,19 @@ class Shelf(Protocol):
 
     def unstalled(self) -> None:
         """Say that an entry which had to wait goes on."""
+        ...
+
+    def archive_waits(self) -> None:
+        """Say that there is nothing to read of the file that the archive follows."""
+        ...
+
+    def archive_fed(self) -> None:
+        """Say that the archive has got bytes."""
+        ...
+
+    @property
+    def is_archive_hungry(self) -> bool:
+        """Whether the archive could take more than it gets."""
         ...
 
 
@@ -84,11 +102,11 @@ class Entry:
         self._cache = cache
         self._shelf = shelf
         self._reserved = reserved_bytes
-        self._head: deque[bytes] = deque()
+        self._head: deque[bytes | memoryview] = deque()
         self._head_bytes = 0
         self._spill: _Spill | None = None
         self._disk_reserved = 0
-        self._tail: deque[bytes] = deque()
+        self._tail: deque[bytes | memoryview] = deque()
         self._tail_bytes = 0
         self._read_any = False
         self._restarted = False
@@ -96,21 +114,24 @@ class Entry:
         self._finished = False
         self._error: SourceError | None = None
         self._changed = asyncio.Event()
+        self._patience_s = PATIENCE_S
 
     # The fetch's side
 
-    async def write(self, batch: Sequence[bytes], size_bytes: int) -> None:
+    async def write(self, batch: Sequence[bytes | memoryview], size_bytes: int) -> None:
         """Append `batch`, waiting for room if there is none; the archive may read it at once."""
         while not self._store_in_memory(batch, size_bytes):
             if not self.followed and self._shelf.outgrown(self):
                 self.follow()
+            elif not self.followed and self._patience_s > 0 and not self._shelf.is_archive_hungry:
+                await self._wait_a_little()
             elif not self.followed and await self._store_on_disk(batch, size_bytes):
                 break
             else:
                 await self._wait_for_room()
         self._changed.set()
 
-    def _store_in_memory(self, batch: Sequence[bytes], size_bytes: int) -> bool:
+    def _store_in_memory(self, batch: Sequence[bytes | memoryview], size_bytes: int) -> bool:
         if self._spill is not None:
             if not self.followed or self._tail_bytes >= WINDOW_BYTES:
                 return False
@@ -135,7 +156,7 @@ class Entry:
         self._reserved += missing
         return True
 
-    async def _store_on_disk(self, batch: Sequence[bytes], size_bytes: int) -> bool:
+    async def _store_on_disk(self, batch: Sequence[bytes | memoryview], size_bytes: int) -> bool:
         if not self._cache.disk.try_reserve(size_bytes):
             return False
         # Entered before the thread begins, so that whoever closes the entry meanwhile closes and gives back all of it.
@@ -154,13 +175,23 @@ class Entry:
             return False  # the disk is fuller than we were told: wait to be followed instead
         return True
 
+    async def _wait_a_little(self) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_STEP_S):
+                await self._wait_for_room()
+        self._patience_s -= loop.time() - since
+
     async def _wait_for_room(self) -> None:
         self.stalled = True
         self._changed.clear()
         with self._cache.memory.watched_by(self._changed), self._cache.disk.watched_by(self._changed):
-            await self._changed.wait()
-        self.stalled = False
-        self._shelf.unstalled()
+            try:
+                await self._changed.wait()
+            finally:
+                self.stalled = False
+                self._shelf.unstalled()
 
     def finish(self) -> None:
         """All bytes are here."""
@@ -188,7 +219,7 @@ class Entry:
         self.followed = True
         self._changed.set()
 
-    async def read(self) -> list[bytes]:
+    async def read(self) -> list[bytes | memoryview]:
         """The next bytes, about BATCH_BYTES; [] at the end.
 
         Raises SourceError when the file failed, RestartedError when it is being fetched anew.
@@ -205,14 +236,16 @@ class Entry:
                 continue  # read from the disk while the file was being started anew
             if batch:
                 self._read_any = True
+                self._shelf.archive_fed()
                 self._changed.set()
                 return batch
             if self._finished:
                 return []
             self._changed.clear()
+            self._shelf.archive_waits()
             await self._changed.wait()
 
-    async def _take(self) -> list[bytes]:
+    async def _take(self) -> list[bytes | memoryview]:
         if self._head:
             return self._take_head()
         spill = self._spill
@@ -223,7 +256,7 @@ class Entry:
         self._tail_bytes -= size
         return batch
 
-    def _take_head(self) -> list[bytes]:
+    def _take_head(self) -> list[bytes | memoryview]:
         batch, size = _pop(self._head)
         self._head_bytes -= size
         self._give_back(min(size, self._reserved))
@@ -270,7 +303,7 @@ class _Spill:
         """How much the reader has not had yet."""
         return self.written_bytes - self._read
 
-    def append(self, batch: Sequence[bytes]) -> None:
+    def append(self, batch: Sequence[bytes | memoryview]) -> None:
         """Write `batch` at the end; after an OSError the reader still finds what was there before."""
         offset = self.written_bytes
         with self._lock:
@@ -302,8 +335,8 @@ class _Spill:
                 self._file = None
 
 
-def _pop(chunks: deque[bytes]) -> tuple[list[bytes], int]:
-    batch: list[bytes] = []
+def _pop(chunks: deque[bytes | memoryview]) -> tuple[list[bytes | memoryview], int]:
+    batch: list[bytes | memoryview] = []
     size = 0
     while chunks and size < BATCH_BYTES:
         chunk = chunks.popleft()

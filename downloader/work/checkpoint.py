@@ -23,6 +23,8 @@ from downloader.work.zipformat import EntryHead, EntryTail
 
 VERSION = 1
 _RETRY_S = 0.5
+# What is new is written down at most so often: an heir loses no more than the work of this time.
+_PACE_S = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -118,9 +120,8 @@ class Checkpointer:
         self.grown()
 
     def committed(self, entry: SavedEntry) -> None:
-        """Another entry is complete in the archive."""
+        """Another entry is complete in the archive; it is written down with the part that confirms it."""
         self._waiting.append(entry)
-        self.grown()
 
     def grown(self) -> None:
         """There may be something new to write down."""
@@ -133,6 +134,7 @@ class Checkpointer:
             self._grown.clear()
             try:
                 await self.write()
+                await asyncio.sleep(_PACE_S)
             except UnavailableError as error:
                 log.info("checkpoint.waits", reason=error.message)
                 await asyncio.sleep(_RETRY_S)

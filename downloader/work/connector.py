@@ -88,35 +88,89 @@ def _result(host: str, info: tuple[Any, ...]) -> ResolveResult:
 
 
 class BoundedProtocol(ResponseHandler):
-    """aiohttp's side of a connection that takes only so many interim answers (RFC 9110, section 15.2) to one request.
+    """aiohttp's side of a connection, which takes only so many interim answers (RFC 9110, 15.2) to one request.
 
-    aiohttp itself passes over them without end and without letting anything else run.
+    aiohttp itself passes over them without end and without letting anything else run. A body that has not come whole
+    with its head waits until somebody says how it is to be received: `read_on`, or `lend`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._interim = 0
 
-    def set_response_params(self, **parameters: Any) -> None:
-        """A request begins."""
-        self._interim = 0
-        super().set_response_params(**parameters)
+    def expect(self) -> None:
+        """A request begins, of a client that knows no others than GET: its answer is read within our bounds."""
+        self.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=READ_BYTES,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            max_headers=HEADERS_MAX,
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; where that is a head, what follows it waits in the socket."""
+        before = self._payload
+        super().data_received(data)
+        if self._payload is not before and self._payload is not None and not self._payload.is_eof():
+            self._pause_transport_reading()
+
+    def read_on(self) -> None:
+        """Receive the body through the parser."""
+        if not self._reading_paused:
+            self._resume_transport_reading()
+
+    @property
+    def can_lend(self) -> bool:
+        """Whether the rest of the body that is coming in may be received by another protocol."""
+        is_at_rest = self._parser is not None and not (self._upgraded or self._reading_paused or self._buffer_paused)
+        return is_at_rest and self._exception is None and self.is_connected()
+
+    def lend(self, other: asyncio.BufferedProtocol) -> asyncio.Transport:
+        """Give the connection to `other` for the rest of a body; it hands on what else happens, then `take_back`."""
+        transport = self.transport
+        if transport is None:
+            raise RuntimeError("there is no connection to lend")
+        _change_protocol(transport, other)
+        transport.resume_reading()
+        return transport
+
+    def take_back(self) -> None:
+        """The body has ended: the connection is free for the next request.
+
+        What comes before that has no parser and stays in the tail, which makes aiohttp close the connection.
+        """
+        payload, self._payload, self._parser = self._payload, None, None
+        if self.transport is not None:
+            _change_protocol(self.transport, self)
+        if payload is not None:
+            payload.feed_eof()  # reads on, and gives the connection back to the pool
 
     async def read(self) -> Any:
         """The next head; BadHttpMessage when it is one interim answer too many."""
         message, payload = await super().read()
-        if message.code // 100 == 1 and message.code != SWITCHING_PROTOCOLS:
-            self._interim += 1
-            if self._interim > INTERIM_MAX:
-                raise BadHttpMessage("too many interim answers")
+        if message.code // 100 != 1 or message.code == SWITCHING_PROTOCOLS:
+            self._interim = 0
+            return message, payload
+        self._interim += 1
+        if self._interim > INTERIM_MAX:
+            raise BadHttpMessage("too many interim answers")
         return message, payload
+
+
+def _change_protocol(transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> None:
+    """Reading has to be at rest for this: uvloop chooses how it reads when it starts to."""
+    transport.pause_reading()
+    transport.set_protocol(protocol)
 
 
 class GuardedConnector(aiohttp.TCPConnector):
     """A TCP connector that tells the request's dial when its connection is there."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, is_proxied: bool = False, **options: Any) -> None:
         super().__init__(**options)
+        self.is_proxied = is_proxied
         factory: Callable[..., ResponseHandler] = BoundedProtocol
         self._factory = functools.partial(factory, loop=self._loop)
 
@@ -166,6 +220,7 @@ def open_session(
         ttl_dns_cache=names_ttl_s,
         socket_factory=guard.socket_factory,
         keepalive_timeout=KEEP_ALIVE_S,
+        is_proxied=bool(proxy),
     )
     return aiohttp.ClientSession(
         connector=connector,

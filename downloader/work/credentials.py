@@ -21,7 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 from downloader.errors import SourceError
 from downloader.work.urls import Target
 
-_COMMON = CIMultiDictProxy(
+COMMON = CIMultiDictProxy(
     CIMultiDict([("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", "downloader/1.0")])
 )
 _KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-language", "user-agent"})
@@ -109,8 +109,8 @@ class Credentials:
         beside them but what says nothing about him.
         """
         if not (self._headers or self._authorization or self._cookies or conditions or operators):
-            return _COMMON
-        headers = _COMMON.copy()
+            return COMMON
+        headers = COMMON.copy()
         for more in (_impersonal(self._headers) if alone else self._headers, operators):
             for name, _ in more:
                 headers.popall(name, None)

@@ -10,13 +10,14 @@ import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from downloader.work.deadlines import Limit
+
 
 @dataclass(slots=True)
 class Dial:
     """The marks of one request; `answer_limit` starts to run when a connection is there."""
 
-    answer_limit: asyncio.Timeout
-    answer_timeout_s: float
+    answer_limit: Limit
     dialled: bool = False
     blocked: bool = False
     connected: bool = False
@@ -29,7 +30,12 @@ class Dial:
         if closed is not None:  # somebody must look at its exception; a pooled connection comes by many times
             closed.remove_done_callback(_heard)
             closed.add_done_callback(_heard)
-        self.answer_limit.reschedule(asyncio.get_running_loop().time() + self.answer_timeout_s)
+        self.answer_limit.start()
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """How long the answer's head may take."""
+        return self.answer_limit.length_s
 
 
 def _heard(closed: asyncio.Future[None]) -> None:
@@ -50,8 +56,8 @@ def current_dial() -> Dial:
     return _DIAL.get()
 
 
-def begin_dial(answer_limit: asyncio.Timeout, answer_timeout_s: float) -> Dial:
+def begin_dial(answer_limit: Limit) -> Dial:
     """Put fresh marks into this task's context."""
-    dial = Dial(answer_limit, answer_timeout_s)
+    dial = Dial(answer_limit)
     _DIAL.set(dial)
     return dial

@@ -114,28 +114,27 @@ def check_no_page(source: Source, filename: str | None, declared: str | None, pr
     """Raise `html_instead_of_file` when a page came where a file was asked for."""
     if proven not in (None, sniff.HTML):
         return
+    # The bytes come first: they acquit nearly every file before its names have to be taken apart.
+    is_declared = declared in _HTML_TYPES
+    if proven is None and not is_declared and not begins_like_a_page(start):
+        return
     extension = expected_extension(source, filename)
     if source.content_type is not None:
         is_expected = normal_type(source.content_type) in _HTML_TYPES
     else:
         is_expected = extension is None or extension in _MAY_BE_HTML
-    if not is_expected and (proven == sniff.HTML or _is_page(extension, declared, start)):
+    # Text may begin with a tag, and be declared as HTML.
+    is_page = proven == sniff.HTML or extension not in _TEXT or (is_declared and sniff.has_markup(start))
+    if not is_expected and is_page:
         raise SourceError("html_instead_of_file", "the source sent a web page instead of the file")
-
-
-def _is_page(extension: str | None, declared: str | None, start: bytes) -> bool:
-    """Whether a file whose bytes prove nothing is a page; text may begin with a tag, and be declared as HTML."""
-    if declared in _HTML_TYPES:
-        return extension not in _TEXT or sniff.has_markup(start)
-    return extension not in _TEXT and begins_like_a_page(start)
 
 
 def check_no_report(source: Source, filename: str | None, proven: str | None, start: bytes) -> None:
     """Raise `type_mismatch` when JSON or XML came, as services report errors, where the name promises a signature."""
-    if proven is not None or source.content_type is not None:
+    if proven is not None or source.content_type is not None or not begins_like_a_report(start):
         return
     extension = expected_extension(source, filename)
-    if extension in _SIGNED and begins_like_a_report(start):
+    if extension in _SIGNED:
         raise SourceError(
             "type_mismatch", f"the source sent a text, perhaps an error report, instead of a .{extension}"
         )

@@ -28,7 +28,7 @@ class Inspection:
 
     size: int
     crc32: int
-    sha256: str
+    sha256: str | None
     content_type: str | None
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -36,22 +36,24 @@ class Inspection:
 class Inspector:
     """Takes a file's bytes in order; raises SourceError as soon as they cannot be the file that was asked for."""
 
-    def __init__(self, source: Source, offer: Offer) -> None:
+    def __init__(self, source: Source, offer: Offer, *, sha256: bool = True) -> None:
+        """Without `sha256` the digest is only made where the caller expects one."""
         self._source = source
         self._offer = offer
         self._size = 0
         self._crc32 = 0
-        self._sha256 = hashlib.sha256()
-        is_md5 = source.checksum is not None and source.checksum.algorithm == "md5"
-        self._md5 = hashlib.md5(usedforsecurity=False) if is_md5 else None
+        expected = source.checksum.algorithm if source.checksum else None
+        self._sha256 = hashlib.sha256() if sha256 or expected == "sha256" else None
+        self._md5 = hashlib.md5(usedforsecurity=False) if expected == "md5" else None
         self._windows = Windows()
         self._proven: str | None = None
         self._is_judged = False
 
-    def update(self, chunks: Sequence[bytes]) -> None:
+    def update(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Take the next bytes; raises `html_instead_of_file`, `type_mismatch` or `size_mismatch` when that is known."""
         for chunk in chunks:
-            self._sha256.update(chunk)
+            if self._sha256 is not None:
+                self._sha256.update(chunk)
             if self._md5 is not None:
                 self._md5.update(chunk)
             self._crc32 = isal_zlib.crc32(chunk, self._crc32)
@@ -68,7 +70,8 @@ class Inspector:
             self._judge()
         self._check_digest()
         kind = best_type(self._offer.content_type, self._proven)
-        return Inspection(self._size, self._crc32, self._sha256.hexdigest(), kind, self._metadata(kind))
+        sha256 = self._sha256.hexdigest() if self._sha256 is not None else None
+        return Inspection(self._size, self._crc32, sha256, kind, self._metadata(kind))
 
     def _judge(self) -> None:
         self._is_judged = True
@@ -94,7 +97,7 @@ class Inspector:
         if expected is None:
             return
         found = {
-            "sha256": self._sha256.hexdigest(),
+            "sha256": self._sha256.hexdigest() if self._sha256 is not None else "",
             "md5": self._md5.hexdigest() if self._md5 is not None else "",
             "crc32": f"{self._crc32:08x}",
         }[expected.algorithm]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from downloader.errors import JobError, SourceError
@@ -11,11 +10,14 @@ from downloader.jobs import Source
 from downloader.work.cache import BATCH_BYTES, Entry
 from downloader.work.fetch import Offer
 from downloader.work.inspection import Inspection, Inspector
+from downloader.work.lane import Lane
 from downloader.work.progress import Progress
 from downloader.work.threads import Threads
 
 # Below this a hop to a thread costs more than the digests themselves (about 40 microseconds at 64 KiB).
 INLINE_BYTES = 64 * 1024
+# So many batches may wait for their digest: with two the thread has always something to do and nobody to wake.
+AHEAD = 1
 # Chunks smaller than this are joined, so that a source which drips cannot fill the memory with object headers.
 SMALL_CHUNK_BYTES = 4096
 
@@ -46,6 +48,7 @@ class Intake:
         progress: Progress,
         job_bytes: JobBytes,
         max_file_bytes: int,
+        sha256: bool = True,
         named: Callable[[Offer], str | None],
     ) -> None:
         """`named` is asked for the file's name when its source has answered."""
@@ -55,27 +58,28 @@ class Intake:
         self._progress = progress
         self._job_bytes = job_bytes
         self._max_file_bytes = max_file_bytes
+        self._sha256 = sha256
         self._named = named
-        self._batch: list[bytes] = []
+        self._batch: list[bytes | memoryview] = []
         self._batch_bytes = 0
-        self._digesting: asyncio.Future[None] | None = None
+        self._lane: Lane[Sequence[bytes | memoryview]] | None = None
         self._inspector: Inspector | None = None
         self.position = 0
         self._thrown_away = 0
         self.offer: Offer | None = None
         self.name: str | None = None
 
-    async def opened(self, offer: Offer) -> None:
+    def opened(self, offer: Offer) -> None:
         """The source has answered; SourceError `too_large` if it announces more than is allowed."""
         if offer.length is not None and offer.length > self._max_file_bytes:
             raise self._too_large()
-        self._inspector = Inspector(self._source, offer)
+        self._inspector = Inspector(self._source, offer, sha256=self._sha256)
         self.offer = offer
         self.name = self._named(offer)
         self._progress.fetching(self._source.index, self.name, offer.length)
 
-    async def write(self, chunk: bytes) -> None:
-        """Take a chunk; waits while there is no room for it."""
+    def write(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
+        """Take a chunk; a batch that is full has to be waited for until there is room for it."""
         size = len(chunk)
         self.position += size
         if self.position > self._max_file_bytes:
@@ -83,12 +87,11 @@ class Intake:
         self._job_bytes.add(size)
         self._progress.received(self._source.index, size)
         if self._batch and size < SMALL_CHUNK_BYTES and len(self._batch[-1]) < SMALL_CHUNK_BYTES:
-            self._batch[-1] += chunk
+            self._batch[-1] = b"".join((self._batch[-1], chunk))
         else:
             self._batch.append(chunk)
         self._batch_bytes += size
-        if self._batch_bytes >= BATCH_BYTES:
-            await self._flush()
+        return self._flush() if self._batch_bytes >= BATCH_BYTES else None
 
     async def restart(self) -> None:
         """Forget everything: the source will be read from its first byte again."""
@@ -109,40 +112,35 @@ class Intake:
         """All bytes are here: digest the rest and judge the whole; SourceError when it is not what was expected."""
         if self._batch:
             await self._flush()
-        await self._digested()
+        if self._lane is not None:
+            await self._lane.drained()
         if self._inspector is None:
             raise SourceError("protocol_error", "the source gave no answer")
         return self._inspector.finish()
 
     async def close(self) -> None:
         """Wait for the thread that may still be digesting our bytes."""
-        if self._digesting is not None:
-            await asyncio.wait([self._digesting])
-            self._digesting.exception()
-            self._digesting = None
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            await lane.close()
 
     async def _flush(self) -> None:
         batch, size = self._batch, self._batch_bytes
         self._batch, self._batch_bytes = [], 0
-        await self._digested()
-        if self._inspector is None:
-            raise SourceError("protocol_error", "the source sent data before its answer")
-        if size <= INLINE_BYTES:
-            self._inspector.update(batch)
-        else:
-            loop = asyncio.get_running_loop()
-            self._digesting = loop.run_in_executor(self._threads.compute, self._inspector.update, batch)
+        await self._digest(batch, size)
         await self._entry.write(batch, size)
 
-    async def _digested(self) -> None:
-        """Wait for the batch before, and hear what the inspector thinks of it."""
-        digesting, self._digesting = self._digesting, None
-        if digesting is not None:
-            try:
-                await asyncio.shield(digesting)
-            except asyncio.CancelledError:
-                self._digesting = digesting
-                raise
+    async def _digest(self, batch: Sequence[bytes | memoryview], size_bytes: int) -> None:
+        """Show a batch to the inspector, and hear what it thinks of the earlier ones."""
+        if self._inspector is None:
+            raise SourceError("protocol_error", "the source sent data before its answer")
+        if size_bytes > INLINE_BYTES:
+            self._lane = self._lane or Lane(self._threads.compute, self._inspector.update, ahead=AHEAD)
+            await self._lane.put(batch)
+            return
+        if self._lane is not None:
+            await self._lane.drained()
+        self._inspector.update(batch)
 
     def _too_large(self) -> SourceError:
         return SourceError("too_large", f"The file is larger than {self._max_file_bytes} bytes.")

@@ -6,19 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from downloader.errors import SourceError
 from downloader.jobs import Options
 from downloader.work.archive import ArchiveWriter, EntryHead, Method
 from downloader.work.cache import Entry, RestartedError
-from downloader.work.deflate import Deflater, worth_compressing
+from downloader.work.deflate import Level, worth_compressing
+from downloader.work.deflating import INLINE_BYTES, Deflating
 from downloader.work.inspection import Inspection
 from downloader.work.threads import Threads, off_loop
 from downloader.work.zipformat import EntryTail
 
-# Below this a hop to a thread costs more than the compression itself (about 70 microseconds at 16 KiB).
-INLINE_BYTES = 16 * 1024
 TRIAL_BYTES = 64 * 1024
 
 
@@ -35,8 +34,7 @@ class Arriving:
     length_verified: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """A file that is in the archive: what was found out about it, and the values of its headers."""
 
     inspection: Inspection
@@ -47,9 +45,7 @@ class Packed:
 class Packer:
     """Writes entries into one archive."""
 
-    def __init__(
-        self, writer: ArchiveWriter, threads: Threads, options: Options, level: Literal["balanced", "fast"]
-    ) -> None:
+    def __init__(self, writer: ArchiveWriter, threads: Threads, options: Options, level: Level) -> None:
         self._writer = writer
         self._threads = threads
         self._options = options
@@ -87,7 +83,7 @@ class Packer:
         kind = Method.DEFLATED if method == "deflated" else Method.STORED
         await self._writer.begin(EntryHead(file.entry.index, file.name, file.mtime, kind, size))
 
-    async def _compress(self, file: Arriving, first: Sequence[bytes]) -> bool:
+    async def _compress(self, file: Arriving, first: Sequence[bytes | memoryview]) -> bool:
         if not first or self._options.compress is False:
             return False
         if self._options.compress is True:
@@ -98,22 +94,17 @@ class Packer:
             return worth_compressing(sample, file.content_type, file.name)
         return await off_loop(self._threads.compute, worth_compressing, sample, file.content_type, file.name)
 
-    async def _store(self, entry: Entry, batch: Sequence[bytes]) -> None:
+    async def _store(self, entry: Entry, batch: Sequence[bytes | memoryview]) -> None:
         while batch:
             await self._writer.write(batch)
             batch = await entry.read()
 
-    async def _deflate(self, entry: Entry, batch: Sequence[bytes]) -> None:
-        deflater = Deflater(self._level)
-        while batch:
-            if sum(map(len, batch)) <= INLINE_BYTES:
-                packed = deflater.compress(batch)
-            else:
-                packed = await off_loop(self._threads.compute, deflater.compress, batch)
-            if packed:
-                await self._writer.write(packed)
-            batch = await entry.read()
-        await self._writer.write(await off_loop(self._threads.compute, deflater.flush))
+    async def _deflate(self, entry: Entry, batch: Sequence[bytes | memoryview]) -> None:
+        with Deflating(self._threads.compute, self._level) as deflating:
+            while batch:
+                await self._writer.write(await deflating.take(batch))
+                batch = await entry.read()
+            await self._writer.write(await deflating.finish())
 
 
 def _known(inspected: asyncio.Future[Inspection]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from downloader.work.sniff import BEFORE_HTML, as_ascii
+from downloader.work.sniff import BEFORE_HTML, as_ascii, may_be_markup
 
 LOOK_BYTES = 8192  # of blanks, comments and the beginning behind them
 # WHATWG MIME Sniffing, 7.1, and the two other elements that pages begin with when they are nothing but a redirect.
@@ -21,9 +21,9 @@ _REPORT = re.compile(
 
 def begins_like_a_page(start: bytes) -> bool:
     """Whether the file begins with an element of HTML, behind blanks and comments."""
-    return _PAGE.match(as_ascii(start, LOOK_BYTES)) is not None
+    return may_be_markup(start) and _PAGE.match(as_ascii(start, LOOK_BYTES)) is not None
 
 
 def begins_like_a_report(start: bytes) -> bool:
     """Whether the file begins as JSON or XML does."""
-    return _REPORT.match(as_ascii(start, LOOK_BYTES)) is not None
+    return may_be_markup(start) and _REPORT.match(as_ascii(start, LOOK_BYTES)) is not None

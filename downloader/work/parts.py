@@ -153,7 +153,7 @@ class PartStream:
 
     async def _append(self, data: memoryview, slots: list[memoryview] | None) -> None:
         while len(data):
-            part = await self._building()
+            part = self._lone() or await self._building()
             piece = data[: self._part_bytes - part.size]
             placed = self._add(part, piece)
             if slots is not None:
@@ -182,6 +182,10 @@ class PartStream:
             part.buffers[-1] = self._slab[self._run : self._slab_used]
         return placed
 
+    def _lone(self) -> _Part | None:
+        """The part that is being filled if it is, as nearly always, the only one: then nothing is to be sent."""
+        return self._parts[0] if len(self._parts) == 1 and self._parts[0].size < self._part_bytes else None
+
     async def _building(self) -> _Part:
         """The part that takes the next byte."""
         await self._pump()
@@ -203,6 +207,8 @@ class PartStream:
 
     async def _pump(self) -> None:
         """Send what is full and not held back, in order."""
+        if self._lone() is not None:
+            return
         while (ready := next(filter(self._is_ready, self._parts), None)) is not None:
             await self._launch(ready)
 

@@ -282,6 +282,7 @@ class _Run:
             progress=self._progress,
             job_bytes=self._bytes,
             max_file_bytes=self._pipeline.jobs.max_file_bytes,
+            sha256=self._pipeline.worker.sha256 or self._request.options.manifest,
             named=lambda offer: self._arrives(source, entry, offer, inspected),
         )
 

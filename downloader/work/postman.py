@@ -21,6 +21,7 @@ from downloader.errors import SourceError
 from downloader.work import faults
 from downloader.work.answers import retry_after_s
 from downloader.work.connector import ThreadedLookup, open_session, system_lookup, tls_context
+from downloader.work.deadlines import Deadlines, Limit
 from downloader.work.dial import begin_dial
 from downloader.work.guard import Guard
 from downloader.work.urls import HostRules, Target, parse
@@ -52,6 +53,7 @@ class Postman:
         self._guard = guard
         self._rules = rules
         self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s)
 
     @classmethod
     @asynccontextmanager
@@ -91,8 +93,8 @@ class Postman:
     async def _ask(self, target: Target, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         login = {"Authorization": target.authorization} if target.authorization else {}
         try:
-            async with asyncio.timeout(None) as limit:
-                dial = begin_dial(limit, self._timeout_s)
+            with Limit(self._deadlines) as limit:
+                dial = begin_dial(limit)
                 return await self._session.post(
                     target.wire_url(), data=body, headers={**_USUAL, **login, **headers}, allow_redirects=False
                 )

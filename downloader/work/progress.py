@@ -21,6 +21,7 @@ class _Moving:
     received: int = 0
     length: int | None = None
     fraction: float = 0.0
+    name: str | None = None
 
 
 class Progress:
@@ -37,15 +38,18 @@ class Progress:
         self._lengths = 0
         self._lengths_unknown = len(sources)
         self._current: str | None = None
-        self._changes: dict[int, FileResult] = {}
+        # None stands for a file that arrives: most are in the archive before anybody asks.
+        self._changes: dict[int, FileResult | None] = {}
         self.changed = asyncio.Event()
 
     def fetching(self, index: int, name: str | None, length: int | None) -> None:
         """A source answered; `length` in bytes where it says so."""
-        self._set_length(self._moving.setdefault(index, _Moving()), length)
-        self._current = name
-        source = self._sources[index]
-        self._change(FileResult(index, source.file_id, public_url(source.url), name, FileStatus.FETCHING, length))
+        file = self._moving.get(index)
+        if file is None:
+            file = self._moving[index] = _Moving()
+        self._set_length(file, length)
+        self._current = file.name = name
+        self._change(index, None)
 
     def received(self, index: int, size_bytes: int) -> None:
         """Bytes of a file came in."""
@@ -87,7 +91,7 @@ class Progress:
         self._set_fraction(file, 1.0)
         if self._current == result.name:
             self._current = None
-        self._change(result)
+        self._change(result.index, result)
 
     def _set_length(self, file: _Moving, length: int | None) -> None:
         self._lengths += (length or 0) - (file.length or 0)
@@ -98,9 +102,9 @@ class Progress:
         self._fractions += fraction - file.fraction
         file.fraction = fraction
 
-    def _change(self, result: FileResult) -> None:
-        self._changes.pop(result.index, None)
-        self._changes[result.index] = result
+    def _change(self, index: int, result: FileResult | None) -> None:
+        self._changes.pop(index, None)
+        self._changes[index] = result
         self.changed.set()
 
     def figures(self) -> Figures:
@@ -124,12 +128,18 @@ class Progress:
 
     def take_changes(self, limit: int) -> list[FileResult]:
         """Up to `limit` files that changed, oldest change first; each is given once."""
-        indexes = list(self._changes)[:limit]
-        return [self._changes.pop(index) for index in indexes]
+        indexes = list(itertools.islice(self._changes, limit))
+        return [self._changes.pop(index) or self._arriving(index) for index in indexes]
+
+    def _arriving(self, index: int) -> FileResult:
+        source, file = self._sources[index], self._moving[index]
+        url = public_url(source.url)
+        return FileResult(index, source.file_id, url, file.name, FileStatus.FETCHING, file.length)
 
     def put_back(self, files: Sequence[FileResult]) -> None:
         """Changes that could not be told are told again, unless there is news of the same file."""
-        self._changes = {file.index: file for file in files} | self._changes
+        taken: dict[int, FileResult | None] = {file.index: file for file in files}
+        self._changes = taken | self._changes
 
     @property
     def untold(self) -> bool:

@@ -6,8 +6,6 @@ aiohttp's own redirects re-quote URLs, keep headers of the caller across hosts a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -18,8 +16,10 @@ from downloader.errors import SourceError
 from downloader.jobs import Source
 from downloader.s3url import is_s3
 from downloader.work import faults
+from downloader.work.asking import Answer, ask
 from downloader.work.buckets import Buckets
 from downloader.work.credentials import Credentials
+from downloader.work.deadlines import Deadlines, Limit
 from downloader.work.dial import begin_dial
 from downloader.work.guard import Guard
 from downloader.work.hosts import HostGate, Place
@@ -38,10 +38,15 @@ class Reply:
     `place` is its connection's at the host; `closed` ends with the connection, with an exception if that was broken.
     """
 
-    response: aiohttp.ClientResponse
+    response: Answer
     target: Target
     place: Place
     closed: asyncio.Future[None] | None = None
+
+    def close(self) -> None:
+        """Be done with it; a body that was read to its end has given its connection back before."""
+        self.response.close()
+        self.place.give_back()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +77,23 @@ class Client:
         self._rules = HostRules(settings.allow_hosts, settings.deny_hosts)
         self._gate = HostGate(settings.per_host)
         self._max_redirects = settings.max_redirects
-        self._answer_timeout_s = settings.idle_timeout_s
+        self._answer_deadlines = Deadlines(settings.idle_timeout_s)
 
-    @asynccontextmanager
-    async def answer(
-        self, source: Source, conditions: tuple[tuple[str, str], ...], tenant: str
-    ) -> AsyncIterator[Reply]:
-        """Yield the answer to `source`, its place at the host held until it is done with; raises SourceError."""
+    async def answer(self, source: Source, conditions: tuple[tuple[str, str], ...], tenant: str) -> Reply:
+        """The answer to `source`, its place at the host held until the caller closes it; raises SourceError."""
         target, way = self._first(source, tenant)
         credentials = Credentials(source.headers, target)
         for _ in range(self._max_redirects + 1):
             self._judge(target, way)
-            place, response = Place(self._gate, target.host), None
-            await place.take()
+            headers = credentials.headers_for(target, conditions, way.headers, alone=way.alone)
+            reply = await self._reply(way.session, target, headers)
+            if reply.response.status not in _REDIRECTS:
+                return reply
             try:
-                headers = credentials.headers_for(target, conditions, way.headers, alone=way.alone)
-                response, closed = await self._ask(way.session, target, headers)
-                if response.status not in _REDIRECTS:
-                    yield Reply(response, target, place, closed)
-                    return
-                credentials.received(response.headers, target)
-                target = _next(response, target)
+                credentials.received(reply.response.headers, target)
+                target = _next(reply.response, target)
             finally:
-                if response is not None:
-                    response.close()  # a body that was read to its end has given its connection back before
-                place.give_back()
+                reply.close()
             credentials.moved_to(target)
             way = self._onward(way, target, tenant)
         raise SourceError("too_many_redirects", f"the source redirects more than {self._max_redirects} times")
@@ -121,16 +118,25 @@ class Client:
         if not is_allowed or not self._rules.admits(target.host):
             raise faults.blocked_address()
 
+    async def _reply(self, session: aiohttp.ClientSession, target: Target, headers: MultiMapping[str]) -> Reply:
+        """Take a place at the host and ask for its answer there."""
+        place = Place(self._gate, target.host)
+        await place.take()
+        try:
+            response, closed = await self._ask(session, target, headers)
+        except BaseException:
+            place.give_back()
+            raise
+        return Reply(response, target, place, closed)
+
     async def _ask(
         self, session: aiohttp.ClientSession, target: Target, headers: MultiMapping[str]
-    ) -> tuple[aiohttp.ClientResponse, asyncio.Future[None] | None]:
-        url = target.wire_url()
+    ) -> tuple[Answer, asyncio.Future[None] | None]:
         for _ in range(_STALE_MAX):
             try:
-                async with asyncio.timeout(None) as limit:
-                    dial = begin_dial(limit, self._answer_timeout_s)
-                    response = await session.get(url, headers=headers, allow_redirects=False)
-                    return response, dial.closed
+                with Limit(self._answer_deadlines) as limit:
+                    dial = begin_dial(limit)
+                    return await ask(session, target, headers), dial.closed
             except faults.CLIENT_ERRORS as error:
                 fault = faults.request_fault(error, dial)
             # A pooled connection that its server has just closed says nothing about the source.
@@ -139,7 +145,7 @@ class Client:
         raise fault
 
 
-def _next(response: aiohttp.ClientResponse, target: Target) -> Target:
+def _next(response: Answer, target: Target) -> Target:
     location = response.headers.get("Location")
     if location is None:
         raise redirect_invalid()

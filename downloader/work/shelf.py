@@ -13,6 +13,9 @@ from collections import deque
 from downloader.work.budget import Bell
 from downloader.work.cache import Entry
 
+# Waiting so long for half a MiB: the source gives less than 50 MiB a second.
+HUNGRY_S = 0.01
+
 
 class JobShelf(Bell):
     """The line of one job; rings when a file that stood in others' way has moved."""
@@ -28,11 +31,14 @@ class JobShelf(Bell):
         self._picked: Entry | None = None
         self._idle = False
         self._news = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._waiting_since: float | None = None
+        self._last_wait_s = 0.0
 
     @property
     def stalled(self) -> bool:
         """True while a file cannot go on before the archive gets to it; no further fetch should start then."""
-        return any(entry.stalled for entry in self._large)
+        return bool(self._large) and any(entry.stalled for entry in self._large)
 
     def outgrown(self, entry: Entry) -> bool:
         """Note a file that needs more than its share; True when the archive, idle now, follows it."""
@@ -48,6 +54,21 @@ class JobShelf(Bell):
     def unstalled(self) -> None:
         """A file that had to wait goes on."""
         self.ring()
+
+    def archive_waits(self) -> None:
+        """The archive has read all that there is of the file that it follows."""
+        self._waiting_since = self._waiting_since or self._clock()
+
+    def archive_fed(self) -> None:
+        """The archive has got bytes."""
+        since, self._waiting_since = self._waiting_since, None
+        self._last_wait_s = self._clock() - since if since else 0.0
+
+    @property
+    def is_archive_hungry(self) -> bool:
+        """Whether bytes come more slowly than the archive takes them."""
+        waits_s = self._clock() - self._waiting_since if self._waiting_since else self._last_wait_s
+        return waits_s > HUNGRY_S
 
     def finished(self, entry: Entry) -> None:
         """A file is all here; one that is followed already is not lined up again."""

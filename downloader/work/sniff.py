@@ -67,6 +67,9 @@ _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _SAMPLE_RATES = (44_100, 48_000, 32_000)
 _DIB_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
+# With what texts in markup, and JSON, can begin: blanks, a byte order mark of UTF-8 or UTF-16, and their own marks.
+# A PDF whose header stands a little later begins with a blank, a piece of a byte order mark or a zero.
+_TEXT_BEGINS = frozenset(b"\t\n\v\f\r \xef\xbb\xbf\xfe\xff\x00<{[")
 # Blanks, comments and an XML declaration may stand before a page begins.
 BEFORE_HTML = rb"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*"
 _BEFORE_HTML = re.compile(BEFORE_HTML, re.DOTALL)
@@ -99,6 +102,8 @@ def _less_certain(start: bytes) -> str | None:
         return "image/bmp" if _is_bmp(start) else None
     if start[0] == 0xFF and _is_mp3(start):
         return "audio/mpeg"
+    if not may_be_markup(start):
+        return None
     if is_html(start):
         return HTML
     if is_svg(start):
@@ -113,6 +118,11 @@ def as_ascii(start: bytes, limit: int = SNIFF_BYTES) -> bytes:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return start[: 2 * limit].decode("utf-16", "ignore").encode("ascii", "replace")
     return start[:limit].removeprefix(b"\xef\xbb\xbf")
+
+
+def may_be_markup(start: bytes) -> bool:
+    """False for what cannot begin as HTML, XML or JSON do: the first byte tells, and most files are done with."""
+    return start[:1] != b"" and start[0] in _TEXT_BEGINS
 
 
 def is_html(start: bytes) -> bool:

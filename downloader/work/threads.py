@@ -17,6 +17,8 @@ Ts = TypeVarTuple("Ts")
 
 NICENESS = 5
 
+# One for each processor, and never one alone: a digest must not wait for a compression.
+COMPUTE_THREADS = min(max(os.cpu_count() or 1, 2), 8)
 # Made when they are needed; the thread of a look-up that was given up stays busy until the resolver gives up too.
 LOOKUP_THREADS = 32
 
@@ -34,7 +36,7 @@ class Threads:
 def threads() -> Iterator[Threads]:
     """Open the pools, and wait for their last work when closing."""
     with (
-        ThreadPoolExecutor(2, "compute", _stand_back) as compute,
+        ThreadPoolExecutor(COMPUTE_THREADS, "compute", _stand_back) as compute,
         ThreadPoolExecutor(2, "disk", _stand_back) as disk,
         ThreadPoolExecutor(LOOKUP_THREADS, "lookup") as lookup,
     ):

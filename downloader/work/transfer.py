@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import unquote
-
-from aiohttp import ClientResponse, StreamReader
 
 from downloader.config import SourcesSettings
 from downloader.errors import SourceChangedError, SourceError
 from downloader.jobs import Source
-from downloader.work import coding, disposition, faults
+from downloader.work import body, coding, disposition, faults
 from downloader.work.answers import (
     Version,
     body_length,
@@ -32,12 +30,16 @@ from downloader.work.answers import (
     retry_after_s,
     version,
 )
+from downloader.work.asking import Answer
+from downloader.work.body import Body, ParsedBody
 from downloader.work.dial import was_broken
 from downloader.work.hosts import Place
 from downloader.work.pace import Pace
 from downloader.work.redirects import Client, Reply
 from downloader.work.threads import Threads, off_loop
 from downloader.work.throttle import Meter, Throttle
+
+T = TypeVar("T")
 
 # How long a file waits for its sink before others may have its place at the host.
 STAND_ASIDE_S = 1.0
@@ -63,13 +65,16 @@ class Offer:
 
 
 class Sink(Protocol):
-    """Where a file's bytes go; every method may raise SourceError to end the fetch for good."""
+    """Where a file's bytes go; every method may raise SourceError to end the fetch for good.
 
-    async def opened(self, offer: Offer) -> None:
+    What `opened` and `write` give is waited for; None says that nothing is to be waited for, as with most small files.
+    """
+
+    def opened(self, offer: Offer) -> Awaitable[None] | None:
         """Take note of what is coming; may wait for room."""
 
-    async def write(self, chunk: bytes) -> None:
-        """Take the next bytes; may wait (back-pressure)."""
+    def write(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
+        """Take the next bytes, which nobody will change; may wait (back-pressure)."""
 
     async def restart(self) -> None:
         """Throw away what was written; `opened` is called again before anything follows."""
@@ -115,8 +120,11 @@ class Transfer:
         """Ask once and take what comes; returns when the sink has the whole file."""
         self.held_up_s = 0.0
         before = self._version_held()
-        async with self._client.answer(self._source, self._conditions(before), self._tenant) as reply:
+        reply = await self._client.answer(self._source, self._conditions(before), self._tenant)
+        try:
             await self._take(reply, before)
+        finally:
+            reply.close()
 
     def _version_held(self) -> Version | None:
         """What identifies the bytes in the sink; None when there are none or nothing proves that others fit to them."""
@@ -184,7 +192,8 @@ class Transfer:
         names = tuple(filter(None, (self._source.name, name, _last_segment(reply.target.path), self._url_name())))
         if not coding.is_the_file(layers[0], names, media_type(reply.response.headers.get("Content-Type"))):
             return b"", layers
-        start = await self._read(reply.response.content, None, 0, Pace(0, self._settings.idle_timeout_s))
+        source = ParsedBody(reply.response, None)
+        start = bytes(await self._read(source, Pace(0, self._settings.idle_timeout_s)))
         return start, layers if layers[0] == "gzip" and coding.is_coded_again(start) else ()
 
     def _url_name(self) -> str:
@@ -193,8 +202,17 @@ class Transfer:
     async def _open(self, offer: Offer, place: Place) -> None:
         if self._is_open:
             await self._held_up(self._sink.restart(), place)
-        await self._held_up(self._sink.opened(offer), place)
+        await self._give(self._sink.opened, offer, place)
         self._is_open = True
+
+    async def _give(self, take: Callable[[T], Awaitable[None] | None], what: T, place: Place) -> None:
+        """Have the sink take something, and wait for it only where it has to be waited for."""
+        try:
+            waiting = take(what)
+        except SourceError as fault:
+            raise SinkRefusedError(fault) from None
+        if waiting is not None:
+            await self._held_up(waiting, place)
 
     async def _held_up(self, waiting: Awaitable[None], place: Place) -> None:
         """Wait for the sink and note how long, so that the source is not blamed for it.
@@ -223,19 +241,19 @@ class Transfer:
         start: bytes = b"",
     ) -> None:
         """Move the body into the sink and check that it is all there."""
-        content = reply.response.content
         pace = Pace(self._settings.min_bytes_per_s, self._settings.idle_timeout_s)
-        chunk, taken = start, len(start)
-        while chunk or not content.at_eof():
+        is_plain = decoder is None and self._meter is None
+        source = body.of(reply.response, length, taken=len(start), is_plain=is_plain)
+        chunk: bytes | memoryview = start
+        while chunk or not source.is_at_end:
             if not chunk:
-                chunk = await self._read(content, length, taken, pace)
-                taken += len(chunk)
+                chunk = await self._read_or_save(source, pace, reply.place)
             if skip:
                 skip, chunk = max(0, skip - len(chunk)), chunk[skip:]
             if decoder is not None:
-                await self._write_decoded(decoder, chunk, reply.place)
+                await self._write_decoded(decoder, bytes(chunk), reply.place)
             elif chunk:
-                await self._held_up(self._sink.write(chunk), reply.place)
+                await self._give(self._sink.write, chunk, reply.place)
             chunk = b""
         if self._meter is not None:
             await self._meter.settle()
@@ -244,36 +262,44 @@ class Transfer:
             raise faults.protocol_error("the source sent more than it announced")
         is_short = length is not None and self._sink.position < length
         # aiohttp takes the end of the connection for the end of a body that announces none, however it came about.
-        is_short = is_short or (not _tells_its_end(reply.response) and was_broken(reply.closed))
-        if skip or is_short or (decoder is not None and taken and not decoder.is_complete):
+        is_short = is_short or (was_broken(reply.closed) and not _tells_its_end(reply.response))
+        if skip or is_short or (decoder is not None and source.taken and not decoder.is_complete):
             raise faults.truncated(self._sink.position, length)
 
-    async def _read(self, content: StreamReader, length: int | None, taken: int, pace: Pace) -> bytes:
-        """The next chunk, `taken` bytes of the body being read already; empty at the end.
+    async def _read_or_save(self, source: Body, pace: Pace, place: Place) -> bytes | memoryview:
+        """The next chunk; before a fault the sink gets what has come, so that the next attempt goes on from there."""
+        try:
+            return await self._read(source, pace)
+        except SourceError:
+            if rest := source.rest():
+                await self._give(self._sink.write, rest, place)
+            raise
+
+    async def _read(self, source: Body, pace: Pace) -> bytes | memoryview:
+        """The next chunk; empty at the end.
 
         With a throttle it is paid for before anything more is read. That wait is ours: no clock of the source runs,
         and its place at the host is kept, since whoever came in its stead would have to wait as well.
         """
-        chunk = await self._received(content, length, taken, pace)
+        chunk = await self._received(source, pace)
         if self._meter is not None:
             self.held_up_s = max(self.held_up_s, await self._meter.took(len(chunk)))
         return chunk
 
-    async def _received(self, content: StreamReader, length: int | None, taken: int, pace: Pace) -> bytes:
+    async def _received(self, source: Body, pace: Pace) -> bytes | memoryview:
         """What has come, or comes within the time that a source has."""
-        read = content.readany if length is None else content.readchunk
         fault: SourceError
         try:
-            if content.total_bytes > taken:  # it is here already: no clock is needed
-                return _chunk(await read())
+            if source.is_ready:  # it is here already: no clock is needed
+                return await source.read()
             clock = asyncio.get_running_loop().time
             since = clock()
             async with asyncio.timeout(self._settings.idle_timeout_s):
-                chunk = _chunk(await read())
+                chunk = await source.read()
         except TimeoutError:
             fault = faults.timeout(self._settings.idle_timeout_s)
         except (*faults.CLIENT_ERRORS, RuntimeError) as error:  # RuntimeError: aiohttp's "Connection closed."
-            fault = faults.body_fault(error, self._sink.position, length)
+            fault = faults.body_fault(error, self._sink.position, source.length)
         else:
             pace.received(len(chunk), clock() - since)
             return chunk
@@ -282,19 +308,10 @@ class Transfer:
     async def _write_decoded(self, decoder: coding.Decoder, chunk: bytes, place: Place) -> None:
         pieces = decoder.pieces(chunk)
         while (piece := await off_loop(self._threads.compute, next, pieces, b"")) != b"":
-            await self._held_up(self._sink.write(piece), place)
+            await self._give(self._sink.write, piece, place)
 
 
-def _chunk(read: bytes | tuple[bytes, bool]) -> bytes:
-    """The bytes of `readany` or `readchunk`.
-
-    The one joins, and so copies, all that have come, which is good where a chunked body has tiny chunks; the other
-    hands out each block as it came from the socket.
-    """
-    return read if isinstance(read, bytes) else read[0]
-
-
-def _is_same(response: ClientResponse, before: Version, total: int | None) -> bool:
+def _is_same(response: Answer, before: Version, total: int | None) -> bool:
     """Whether the answer is of the version we began with, by our own look: some servers ignore If-Range."""
     headers = response.headers
     if codings(headers) or (before.total is not None and total not in (None, before.total)):
@@ -304,7 +321,7 @@ def _is_same(response: ClientResponse, before: Version, total: int | None) -> bo
     return headers.get("Last-Modified") == before.last_modified
 
 
-def _check_status(response: ClientResponse) -> None:
+def _check_status(response: Answer) -> None:
     status = response.status
     if status in _WHOLE:
         return
@@ -321,13 +338,13 @@ def _check_status(response: ClientResponse) -> None:
     )
 
 
-def _whole_length(response: ClientResponse) -> int | None:
+def _whole_length(response: Answer) -> int | None:
     """The length of the whole file on the wire: of an unasked 206 what its range says, however long its body is."""
     span = content_range(response.headers.get("Content-Range")) if response.status == _PARTIAL else None
     return body_length(response.headers) if span is None else span.total
 
 
-def _offer(response: ClientResponse, name: str | None, length: int | None) -> Offer:
+def _offer(response: Answer, name: str | None, length: int | None) -> Offer:
     headers = response.headers
     return Offer(
         length,
@@ -338,7 +355,7 @@ def _offer(response: ClientResponse, name: str | None, length: int | None) -> Of
     )
 
 
-def _tells_its_end(response: ClientResponse) -> bool:
+def _tells_its_end(response: Answer) -> bool:
     """Whether a body that was cut can be told from a whole one."""
     return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 

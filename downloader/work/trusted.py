@@ -100,6 +100,8 @@ class TrustedHosts:
         return self._listed(target, tenant) or (way if way.origin == target.origin else None)
 
     def _listed(self, target: Target, tenant: str) -> Way | None:
+        if not self._hosts:
+            return None
         return next((host.way for host in self._hosts if host.fits(target, tenant)), None)
 
     def _is_made(self, source: Source) -> bool:

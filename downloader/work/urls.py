@@ -23,6 +23,8 @@ from yarl import URL
 from downloader.errors import SourceError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
+# Scheme and authority of nearly every URL: nothing in it is secret, so what was read may be kept.
+_PLAIN_ORIGIN = re.compile(r"https?://[^/?#@]*")
 _AUTHORITY = re.compile(r"[^/?#]*")
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
@@ -78,16 +80,37 @@ class Target:
 def parse(url: str) -> Target:
     """Read an absolute http or https URL; SourceError `bad_scheme` or `bad_url` says what is wrong."""
     text = url.strip(_BLANKS)
+    plain = _PLAIN_ORIGIN.match(text)
+    if plain is not None and not text.startswith("@", plain.end()):
+        begin, end = _known_begin(plain[0]), plain.end()
+    else:
+        begin, end = _begin(text)
+    target = _legal(text[end:].partition("#")[0])
+    if not target.startswith("/"):
+        target = "/" + target
+    scheme, host, port, address, authorization = begin
+    return Target(scheme, host, port, target, address, authorization)
+
+
+# Scheme, host, port, the host as an address, and the userinfo's Authorization.
+_Begin = tuple[str, str, int, ipaddress.IPv4Address | ipaddress.IPv6Address | None, str | None]
+
+
+def _begin(text: str) -> tuple[_Begin, int]:
+    """What stands before the path, and where it ends."""
     scheme, rest = _split_scheme(text)
     if not rest.startswith("//"):
         raise bad_url(f"no host after '{scheme}:'")
     authority = _authority(rest)
     userinfo, _, hostport = authority.rpartition("@")
     host, port, address = _host_and_port(hostport, scheme)
-    target = _legal(rest[2 + len(authority) :].partition("#")[0])
-    if not target.startswith("/"):
-        target = "/" + target
-    return Target(scheme, host, port, target, address, _basic(userinfo) if userinfo else None)
+    end = len(text) - len(rest) + 2 + len(authority)
+    return (scheme, host, port, address, _basic(userinfo) if userinfo else None), end
+
+
+@lru_cache(maxsize=1024)
+def _known_begin(text: str) -> _Begin:
+    return _begin(text)[0]
 
 
 def _split_scheme(text: str) -> tuple[str, str]:
@@ -251,6 +274,8 @@ class HostRules:
 
     def admits(self, host: str) -> bool:
         """Whether sources may lie on `host`; denying wins, and an empty allow list allows all."""
+        if not self._deny and not self._allow:
+            return True
         bare = host.removesuffix(".")
         if any(_matches(bare, pattern) for pattern in self._deny):
             return False

@@ -11,12 +11,15 @@ import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from struct import Struct
 
 LIMIT_16 = 0xFFFF
 LIMIT_32 = 0xFFFFFFFF
 
 _LOCAL = Struct("<4sHHHHHIIIHH")  # 4.3.7
+_LOCAL_SIZES = Struct("<III")  # CRC-32 and both sizes, in the local header
+_LOCAL_SIZES_AT = 14
 _CENTRAL = Struct("<4sHHHHHHIIIHHHHHII")  # 4.3.12
 _END = Struct("<4sHHHHIIH")  # 4.3.16
 _END_64 = Struct("<4sQHHIIQQQQ")  # 4.3.14
@@ -95,12 +98,17 @@ def local_header(head: EntryHead, tail: EntryTail) -> bytes:
     room = b""
     if may_need_64(head):
         room = _ZIP64_ROOM.pack(_EXTRA_ZIP64, 16, tail.size, tail.compressed) if wide else _PADDING
-    extra = room + _time_extra(head.mtime)
-    date, time = dos_time(head.mtime)
+    date, time, extra_time = _times(head.mtime)
+    extra = room + extra_time
     fixed = _LOCAL.pack(
         b"PK\3\4", _version(tail), _UTF8, head.method, time, date, tail.crc32, *sizes, len(name), len(extra)
     )
     return fixed + name + extra
+
+
+def fill_in(header: memoryview, tail: EntryTail) -> None:
+    """Make a blank local header the one with this `tail`, which has the same offset and sizes of 32 bits."""
+    _LOCAL_SIZES.pack_into(header, _LOCAL_SIZES_AT, tail.crc32, tail.compressed, tail.size)
 
 
 _PADDING = _ZIP64_ROOM.pack(_EXTRA_PADDING, 16, 0, 0)
@@ -112,10 +120,12 @@ def central_header(head: EntryHead, tail: EntryTail) -> bytes:
     A value is in the ZIP64 extra if and only if its 32-bit field is 0xFFFFFFFF, in the order of 4.5.3.
     """
     name = encoded_name(head.name)
-    wide = [value for value in (tail.size, tail.compressed, tail.offset) if value >= LIMIT_32]
-    extra = Struct(f"<HH{len(wide)}Q").pack(_EXTRA_ZIP64, 8 * len(wide), *wide) if wide else b""
-    extra += _time_extra(head.mtime)
-    date, time = dos_time(head.mtime)
+    extra = b""
+    if tail.offset >= LIMIT_32 or tail.sizes_need_64:
+        wide = [value for value in (tail.size, tail.compressed, tail.offset) if value >= LIMIT_32]
+        extra = Struct(f"<HH{len(wide)}Q").pack(_EXTRA_ZIP64, 8 * len(wide), *wide)
+    date, time, extra_time = _times(head.mtime)
+    extra += extra_time
     fixed = _CENTRAL.pack(
         b"PK\1\2",
         _MADE_BY,
@@ -189,6 +199,12 @@ def batched(records: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
 def _version(tail: EntryTail) -> int:
     # The offset counts too: the central header needs ZIP64 for it, and both headers name one version.
     return _VERSION_ZIP64 if tail.sizes_need_64 or tail.offset >= LIMIT_32 else _VERSION_PLAIN
+
+
+@lru_cache(maxsize=64)
+def _times(moment: datetime | None) -> tuple[int, int, bytes]:
+    """An entry's time in all its forms; each entry asks for it three times."""
+    return (*dos_time(moment), _time_extra(moment))
 
 
 def _time_extra(moment: datetime | None) -> bytes:

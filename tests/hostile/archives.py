@@ -14,7 +14,7 @@ from pathlib import Path
 from downloader.names import NameBook
 from downloader.work.archive import ArchiveWriter, EntryHead, Method
 from downloader.work.budget import ByteBudget
-from downloader.work.deflate import Deflater
+from downloader.work.deflate import deflate
 from tests.hostile.nasty import hostile_names
 from tests.hostile.unpacking import READERS, Sample, complaints, quick_folder
 from tests.ledger import MemoryLedger
@@ -61,8 +61,7 @@ class Planned:
         """What is written, cut anywhere."""
         packed = self.data
         if self.head.method is Method.DEFLATED:
-            deflater = Deflater("fast")
-            packed = b"".join([*deflater.compress([self.data]), *deflater.flush()])
+            packed = deflate(self.data, "fast")
         marks = sorted({0, *(cut % (len(packed) + 1) for cut in self.cuts), len(packed)})
         return [packed[start:end] for start, end in pairwise(marks)]
 

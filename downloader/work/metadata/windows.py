@@ -49,14 +49,14 @@ class Windows:
         self._last: deque[bytes] = deque()
         self._last_bytes = 0
 
-    def add(self, chunk: bytes) -> None:
-        """Take the next bytes; only references are kept, and a copy of what a huge chunk is too long for."""
+    def add(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes; bytes are kept by reference, of what is huge or part of a larger block a copy."""
         if not chunk:
             return
         if self.size < WINDOW_BYTES:
-            self._first.append(chunk[: WINDOW_BYTES - self.size])
+            self._first.append(bytes(chunk[: WINDOW_BYTES - self.size]))
         self.size += len(chunk)
-        kept = chunk if len(chunk) <= 4 * WINDOW_BYTES else chunk[-WINDOW_BYTES:]
+        kept = chunk if isinstance(chunk, bytes) and len(chunk) <= 4 * WINDOW_BYTES else bytes(chunk[-WINDOW_BYTES:])
         self._last.append(kept)
         self._last_bytes += len(kept)
         while self._last_bytes - len(self._last[0]) >= WINDOW_BYTES:
