@@ -7,6 +7,7 @@ stream and in the live one.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Literal
 from downloader.jobs import TERMINAL, Fetching, JobState, Snapshot
 
 EventName = Literal["progress", "complete", "error"]
+ID_CHARS_MAX = 41
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
 
 
@@ -52,6 +54,11 @@ JobEvent = StateEvent | FilesEvent
 
 def event_order(event_id: str) -> tuple[int, int] | None:
     """A stream id `<ms>-<n>` as a pair that sorts, or None when the text is no such id."""
+    return _order(event_id) if len(event_id) <= ID_CHARS_MAX else None
+
+
+@functools.lru_cache(1024)  # the same few are asked for by each of those who get the event
+def _order(event_id: str) -> tuple[int, int] | None:
     match = _ID.fullmatch(event_id)
     return (int(match[1]), int(match[2])) if match else None
 

@@ -9,8 +9,9 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,8 +19,12 @@ import pytest
 from aiohttp import web
 
 from downloader.errors import StartError
+from downloader.events import FilesEvent, StateEvent
+from downloader.jobs import Figures, FileResult, FileStatus
 from downloader.state.client import connect, opened
-from downloader.state.feed import Signal
+from downloader.state.feed import WOKEN_AT_ONCE, Signal
+from downloader.state.records import PAGE_FILES
+from downloader.state.store import HISTORY_EVENTS
 from downloader.web.app import build, drain
 from downloader.web.outlet import Outlet, StalledError
 from downloader.web.parts import Pace
@@ -424,6 +429,35 @@ async def started(
     return task, frames, seen
 
 
+def awaited(task: asyncio.Task[Any]) -> list[str]:
+    """The names of the coroutines that a task consists of, each waiting for the next."""
+    names: list[str] = []
+    coroutine: Any = task.get_coro()
+    while hasattr(coroutine, "cr_await"):
+        names.append(coroutine.__qualname__)
+        coroutine = coroutine.cr_await
+    return names
+
+
+async def test_another_attempt_tells_of_its_files_anew(front: Front) -> None:
+    """What the first attempt told of them is gone, what was asked for stays: of every page of files."""
+    asked = [{"url": f"https://h.example/{number}", "id": f"f{number}"} for number in range(PAGE_FILES + 3)]
+    job_id = await front.api.submit(asked)
+    claim = await front.claimed()
+    told = [
+        FileResult(number, f"f{number}", f"https://h.example/{number}", "told", FileStatus.FETCHING)
+        for number in (0, PAGE_FILES)
+    ]
+    await front.queue.report(claim, 1, Figures(), told, b"")
+    page = f"/v1/download/{job_id}/files?limit=1000"
+    files = (await front.api.call("GET", page)).body["files"]
+    assert [file["index"] for file in files if file["status"] == "fetching"] == [0, PAGE_FILES]
+    await front.queue.release(claim)
+    files = (await front.api.call("GET", page)).body["files"]
+    assert {(file["status"], file["name"]) for file in files} == {("pending", None)}
+    assert [file["fileId"] for file in files] == [one["id"] for one in asked]
+
+
 class TestStream:
     async def test_a_job_is_followed_from_its_start_to_its_end(self, front: Front) -> None:
         """First `retry:`, then the snapshot at once, then what happens; the terminal event ends the stream."""
@@ -459,11 +493,11 @@ class TestStream:
             assert "Content-Encoding" not in response.headers
 
     async def test_a_reconnect_gets_what_it_missed_and_nothing_else(self, front: Front) -> None:
-        """From every id of the past: the rest of the same story, by header and by parameter."""
+        """From every id of the past: the rest of the same story, by header and by parameter; read in several pieces."""
         job_id = await front.api.submit([FILE, FILE])
         claim = await front.claimed()
-        for sequence in range(1, 6):
-            await front.report(claim, sequence, sequence * 10, b"[]")
+        for sequence in range(1, 2 + HISTORY_EVENTS):
+            await front.report(claim, sequence, sequence, b"[]")
         await front.complete(claim)
         history = await front.parts.store.history("public", job_id, None)
         assert history.record is not None
@@ -534,6 +568,59 @@ class TestStream:
         await front.complete(claim)
         await asyncio.wait_for(task, 5)
         assert time.monotonic() - settled < 1
+
+    async def test_a_report_is_one_write(self, front: Front) -> None:
+        """Its files and its figures come together; the figures do not wait for the next turn."""
+        job_id = await front.api.submit([FILE])
+        claim = await front.claimed()
+        task, frames, _ = await started(front, job_id)
+        with front.parts.feed.subscribe(job_id) as live:
+            await front.report(claim, 1, 50, b"[]")
+            assert [type(item) for item in await live.take()] == [FilesEvent, StateEvent]
+        await wait_until(lambda: [frame.event for frame in frames] == ["progress", "files", "progress"])
+        task.cancel()
+
+    async def test_an_idle_stream_is_little(self, front: Front) -> None:
+        """Of what a call goes through on its way in, an open stream keeps what has to see its end, and no timer."""
+        job_id = await front.api.submit([FILE])
+        task, frames, _ = await started(front, job_id)
+        await wait_until(lambda: frames)
+        (waiting,) = [names for names in map(awaited, asyncio.all_tasks()) if "Stream.follow" in names]
+        assert waiting[waiting.index("access_log") :] == [
+            *("access_log", "problems", "audited", "access", "subscribe", "_follow", "Stream.follow"),
+            "Subscription.take",
+        ]
+        task.cancel()
+
+    async def test_many_listeners_leave_the_loop_to_others(self, front: Front) -> None:
+        """A signal to all, as an event of a job, wakes some at a time; each once, and all in the end."""
+        with ExitStack() as stack:
+            all_of_them = [stack.enter_context(front.parts.feed.subscribe(NOBODYS)) for _ in range(5 * WOKEN_AT_ONCE)]
+            heard = [asyncio.create_task(one.take()) for one in all_of_them]
+            await asyncio.sleep(0)
+            giving = asyncio.create_task(front.parts.feed.signal_in_turns(Signal.HEARTBEAT))
+            steps = [0]
+            while not giving.done():
+                await asyncio.sleep(0)
+                steps.append(sum(one.done() for one in heard))
+            assert max(after - before for before, after in pairwise(steps)) <= WOKEN_AT_ONCE
+            assert await asyncio.gather(*heard) == [[Signal.HEARTBEAT]] * len(heard)
+        assert front.parts.feed.subscribers == 0
+
+    async def test_a_client_of_http_1_0_gets_no_chunks(self, valkey: Redis) -> None:
+        """Some proxies speak no other; the stream is the same, and the connection ends with it."""
+        redis = {"url": valkey.url, "prefix": "one-zero"}
+        async with fronted(valkey.url, redis=redis, access={"open": True}) as front:
+            job_id = await front.api.submit([FILE])
+            reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+            writer.write(f"GET /v1/download/subscribe/{job_id} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            assert b"chunked" not in (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert (await reader.readuntil(b"\n\n")).startswith(b"retry: ")
+            await front.complete(await front.claimed())
+            rest = await asyncio.wait_for(reader.read(), 5)
+            assert rest.startswith(b"event: progress\n")
+            assert rest.endswith(b"\n\n")
+            writer.close()
 
     async def test_signals_reach_the_wire(self, front: Front) -> None:
         """A heartbeat is a comment; who lagged reads on without gap or repeat; closing ends with a time to wait."""

@@ -468,8 +468,11 @@ class ScriptsMachine(RuleBasedStateMachine):
                 self.call(call)
             return
         enqueued = self.call(call, lose=int(again))
-        record = enqueued.record
-        assert (record.job_id, enqueued.replayed) == (job.job_id, replayed)
+        assert (enqueued.job_id, enqueued.replayed) == (job.job_id, replayed)
+        assert (enqueued.total_files, enqueued.total_file_ids) == (job.total, FILES)
+        record = self.call(lambda: self.memory.store.record(order.tenant, job.job_id))
+        assert record is not None
+        assert enqueued.created_ms == record.created_ms
         assert (record.state, record.queue_position) == (job.state, self.model.position(job))
 
     # Claims

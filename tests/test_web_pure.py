@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,13 +15,15 @@ from aiohttp import HttpVersion10
 
 from downloader.config import AccessSettings, Settings
 from downloader.errors import Fault, InvalidRequest, RequestError, UnavailableError
-from downloader.events import FilesEvent, StateEvent
+from downloader.events import FilesEvent, JobEvent, StateEvent
 from downloader.jobs import Archive, Checksum, FileResult, FileStatus, JobRecord, JobState, Snapshot
+from downloader.state.records import KeptRequest
 from downloader.web import access, address, fields, frames, headers, middlewares, problems, reading, render
 from downloader.web.bodies import Wish, read_wish
 from downloader.web.initiate import fingerprint
 from downloader.web.lasting import to_its_end
 from downloader.web.stream import Batch, up_to_date
+from downloader.wire import FileObject, file_to_wire
 
 SETTINGS = Settings()
 NOW_S = 1_800_000_000.0
@@ -207,8 +210,13 @@ class TestBodies:
         """Spelling and defaults make no other request; another URL, option or order does."""
         same = [one(), one(name=None, headers={}) | {"options": {}}, one() | {"archive_name": "download"}]
         other = [one(url="https://example.com/b"), one() | {"options": {"manifest": True}}, one(id=0)]
-        assert len({fingerprint(wish(body)) for body in same}) == 1
-        assert len({fingerprint(wish(body)) for body in [one(), *other]}) == 4
+
+        def digest(body: dict[str, Any]) -> bytes:
+            understood = wish(body)
+            return fingerprint(understood, KeptRequest.of(understood.request))
+
+        assert len({digest(body) for body in same}) == 1
+        assert len({digest(body) for body in [one(), *other]}) == 4
 
 
 class TestJson:
@@ -456,6 +464,17 @@ class TestLasting:
         assert done.is_set()
 
 
+async def shown(of: JobRecord, *pieces: list[FileResult]) -> dict[str, Any]:
+    """The page of files that comes in these pieces."""
+
+    async def pages() -> AsyncIterator[list[FileObject]]:
+        for piece in pieces:
+            yield [file_to_wire(file) for file in piece]
+
+    body: dict[str, Any] = json.loads(await render.files_page(of, pages(), is_there=True))
+    return body
+
+
 class TestRender:
     def test_the_job_has_all_its_members(self) -> None:
         """Design section 2, in its spelling, with the link that was signed for this reading."""
@@ -474,19 +493,20 @@ class TestRender:
         assert body["processingTimeMs"] == 2000
         assert "secret" not in json.dumps(body)
 
-    def test_a_number_that_json_lacks_becomes_null(self) -> None:
+    async def test_a_number_that_json_lacks_becomes_null(self) -> None:
         """Metadata read from a broken file may hold anything."""
         file = FileResult(0, 7, "https://h/a", "a", FileStatus.DONE, metadata={"duration": float("nan")})
-        body = render.files_page(record(snapshot(total_files=1)), [file], is_there=True)
-        assert json.loads(body)["files"][0]["metadata"] == {"duration": None}
+        page = await shown(record(snapshot(total_files=1)), [file])
+        assert page["files"][0]["metadata"] == {"duration": None}
 
-    def test_pages_are_chained_by_next(self) -> None:
-        """`next` is the last index of a page that is not the last one."""
-        page = [FileResult(index, index, "http://h/") for index in (3, 4)]
+    async def test_pages_are_chained_by_next(self) -> None:
+        """`next` is the last index of a page that is not the last one; in how many pieces it came does not matter."""
+        files = [FileResult(index, index, "http://h/") for index in (3, 4)]
         six, five = (record(snapshot(total_files=total)) for total in (6, 5))
-        assert json.loads(render.files_page(six, page, is_there=False))["next"] == 4
-        assert json.loads(render.files_page(five, page, is_there=False))["next"] is None
-        assert json.loads(render.files_page(five, [], is_there=False)) == {"files": [], "next": None}
+        assert (await shown(six, files))["next"] == 4
+        assert await shown(six, files[:1], [], files[1:]) == await shown(six, files)
+        assert (await shown(five, files))["next"] is None
+        assert await shown(five) == await shown(five, []) == {"files": [], "next": None}
 
     def test_no_link_outlives_its_archive(self) -> None:
         """An expired archive has no link, nor has a job without one."""
@@ -505,7 +525,7 @@ class TestFrames:
     def test_a_snapshot_leaves_out_what_is_not_known(self) -> None:
         """Optional members appear only with a value; names with line breaks stay inside their JSON."""
         made = frames.Frames(render.Links(Signer(), 300))
-        raw = made.of("j", StateEvent("1-0", snapshot(current_file="a\r\nb")), NOW_S)
+        raw = made.of("j", [StateEvent("1-0", snapshot(current_file="a\r\nb"))], NOW_S)
         name, identity, data = raw.decode().rstrip("\n").split("\n")
         assert (name, identity) == ("event: progress", "id: 1-0")
         assert json.loads(data.removeprefix("data: ")) == {
@@ -517,22 +537,25 @@ class TestFrames:
         """Within a window all subscribers get the same bytes; in the next one a fresh link."""
         signer = Signer()
         made = frames.Frames(render.Links(signer, 300))
-        event = StateEvent("1-0", completed())
-        assert made.of("j", event, 900.0) == made.of("j", event, 1100.0)
+        events: list[JobEvent] = [FilesEvent("1-0", b"[]"), StateEvent("1-1", completed())]
+        assert made.of("j", events, 900.0) is made.of("j", [*events], 1100.0)
         assert signer.calls == 1
-        assert b"downloadUrl" in made.of("j", event, 1300.0)
+        assert b"downloadUrl" in made.of("j", events, 1300.0)
         assert signer.calls == 2
 
     def test_what_is_kept_is_bounded(self) -> None:
         """Old frames go when new ones come."""
         made = frames.Frames(render.Links(Signer(), 300))
         for number in range(frames.KEPT_FRAMES + 50):
-            made.of("j", StateEvent(f"{number}-0", snapshot()), NOW_S)
+            made.of("j", [StateEvent(f"{number}-0", snapshot())], NOW_S)
         assert made.kept == frames.KEPT_FRAMES
+        for number in range(20):
+            made.of("j", [FilesEvent(f"{number}-1", b"x" * (frames.KEPT_BYTES // 10))], NOW_S)
+        assert made.kept == 9  # of a tenth each and a few bytes around it
 
     def test_files_pass_through(self) -> None:
         """A batch of files keeps its bytes and gets its job."""
-        raw = frames.Frames(render.Links(Signer(), 300)).of("j", FilesEvent("2-0", b'[{"fileId":1}]'), NOW_S)
+        raw = frames.Frames(render.Links(Signer(), 300)).of("j", [FilesEvent("2-0", b'[{"fileId":1}]')], NOW_S)
         assert raw == b'event: files\nid: 2-0\ndata: {"jobId":"j","files":[{"fileId":1}]}\n\n'
 
     def test_pauses_are_spread(self) -> None:

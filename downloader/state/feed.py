@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import structlog
 
@@ -24,6 +23,9 @@ from downloader.state.client import BLOCK_S, Client, answered
 BUFFER_ITEMS = 128
 READ_ENTRIES = 500
 PAUSE_S = 0.5
+# Each subscriber that is woken costs the event loop some 50 us. After so many everything else has its turn; an answer
+# to another call takes three turns.
+WOKEN_AT_ONCE = 20
 _ENDED = frozenset(state.encode() for state in TERMINAL)
 
 log = structlog.get_logger(__name__)
@@ -41,11 +43,26 @@ Item = JobEvent | Signal
 
 
 class Subscription:
-    """One subscriber's buffer: at most BUFFER_ITEMS, newer state replacing older."""
+    """One subscriber's buffer: at most BUFFER_ITEMS, newer state replacing older.
 
-    def __init__(self) -> None:
-        self._items: deque[Item] = deque()
-        self._filled = asyncio.Event()
+    It is registered for as long as its block runs. Thousands of them wait at once, so it has no queue and no event
+    of its own, which take 2 KiB.
+    """
+
+    __slots__ = ("_feed", "_items", "_job_id", "_waiter")
+
+    def __init__(self, feed: Feed, job_id: str) -> None:
+        self._feed = feed
+        self._job_id = job_id
+        self._items: list[Item] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._feed.enter(self._job_id, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._feed.leave(self._job_id, self)
 
     def put(self, item: Item) -> None:
         """Add an item; a state that is no end replaces the state before it, and an overflow becomes LAGGED."""
@@ -53,19 +70,23 @@ class Subscription:
         if items and isinstance(items[-1], StateEvent) and isinstance(item, StateEvent) and not items[-1].terminal:
             items[-1] = item
         elif len(items) >= BUFFER_ITEMS:
-            kept = [kept for kept in items if isinstance(kept, Signal)]
-            items.clear()
-            items.extend([*dict.fromkeys([*kept, Signal.LAGGED])])
-        elif item not in items or not isinstance(item, Signal):
+            signals = [kept for kept in items if isinstance(kept, Signal)]
+            self._items = [*dict.fromkeys([*signals, Signal.LAGGED])]
+        elif not isinstance(item, Signal) or item not in items:
             items.append(item)
-        self._filled.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def next(self) -> Item:
-        """Wait for the next item; nothing is lost when the wait is cancelled."""
-        while not self._items:
-            self._filled.clear()
-            await self._filled.wait()
-        return self._items.popleft()
+    async def take(self) -> list[Item]:
+        """Wait until there is something, and take all of it; nothing is lost when the wait is cancelled."""
+        if not self._items:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        items, self._items = self._items, []
+        return items
 
 
 class Feed:
@@ -79,17 +100,19 @@ class Feed:
         self._last = ""
         self.ended = ended
 
-    @contextmanager
-    def subscribe(self, job_id: str) -> Iterator[Subscription]:
-        """Register for a job's events for as long as the block runs."""
-        subscription = Subscription()
+    def subscribe(self, job_id: str) -> Subscription:
+        """A subscription to a job's events, for as long as its block runs."""
+        return Subscription(self, job_id)
+
+    def enter(self, job_id: str, subscription: Subscription) -> None:
+        """Register a subscription."""
         self._subscriptions[job_id].add(subscription)
-        try:
-            yield subscription
-        finally:
-            self._subscriptions[job_id].discard(subscription)
-            if not self._subscriptions[job_id]:
-                del self._subscriptions[job_id]
+
+    def leave(self, job_id: str, subscription: Subscription) -> None:
+        """Forget a subscription."""
+        self._subscriptions[job_id].discard(subscription)
+        if not self._subscriptions[job_id]:
+            del self._subscriptions[job_id]
 
     @property
     def subscribers(self) -> int:
@@ -97,10 +120,16 @@ class Feed:
         return sum(map(len, self._subscriptions.values()))
 
     def signal_all(self, signal: Signal) -> None:
-        """Give every subscriber a signal."""
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                subscription.put(signal)
+        """Give every subscriber a signal at once."""
+        for subscription in self._everybody():
+            subscription.put(signal)
+
+    async def signal_in_turns(self, signal: Signal, pause_s: float = 0) -> None:
+        """Give every subscriber a signal, with a pause after each WOKEN_AT_ONCE of them."""
+        await _give(self._everybody(), [signal], pause_s)
+
+    def _everybody(self) -> list[Subscription]:
+        return [one for subscriptions in self._subscriptions.values() for one in subscriptions]
 
     async def run(self) -> None:
         """Read until cancelled; an outage of Redis is waited out, and the gap is healed by LAGGED."""
@@ -118,7 +147,7 @@ class Feed:
         newest = await self._newest()
         if not self._last or _order(newest) < _order(self._last):
             self._last = newest
-        self.signal_all(Signal.LAGGED)
+        await self.signal_in_turns(Signal.LAGGED)
 
     async def _newest(self) -> str:
         entries = await answered(self._client.xrevrange(self._stream, count=1))
@@ -134,26 +163,34 @@ class Feed:
             return
         entries = _entries(answer)
         if len(entries) == READ_ENTRIES and await self._trimmed_past():
-            self.signal_all(Signal.LAGGED)
-        for key, fields in entries:
-            self._last = key.decode()
-            self._hand_out(self._last, fields)
+            await self.signal_in_turns(Signal.LAGGED)
+        for job_id, events in self._by_job(entries).items():
+            await _give(list(self._subscriptions.get(job_id, ())), events)
 
     async def _trimmed_past(self) -> bool:
         """True when entries after the last one read have been trimmed before we came to them."""
         oldest = await answered(self._client.xrange(self._stream, count=1))
         return bool(oldest) and _order(self._last) < _order(oldest[0][0].decode())
 
-    def _hand_out(self, event_id: str, fields: dict[bytes, bytes]) -> None:
-        job_id = fields[b"job"].decode()
-        if self.ended and fields.get(b"state") in _ENDED:
-            self.ended(job_id)
-        subscriptions = self._subscriptions.get(job_id)
-        if not subscriptions:
-            return
-        event = event_from_fields(event_id, fields)
-        for subscription in subscriptions:
-            subscription.put(event)
+    def _by_job(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> dict[str, list[Item]]:
+        """The events of each job that somebody asked for: a report's files and figures go out in one write."""
+        found: dict[str, list[Item]] = {}
+        for key, fields in entries:
+            self._last, job_id = key.decode(), fields[b"job"].decode()
+            if self.ended and fields.get(b"state") in _ENDED:
+                self.ended(job_id)
+            if job_id in self._subscriptions:
+                found.setdefault(job_id, []).append(event_from_fields(self._last, fields))
+        return found
+
+
+async def _give(subscriptions: Sequence[Subscription], items: Sequence[Item], pause_s: float = 0) -> None:
+    """Give items to all of them; who comes meanwhile reads of it in the history, and who has left does not mind."""
+    for number, subscription in enumerate(subscriptions, 1):
+        for item in items:
+            subscription.put(item)
+        if number % WOKEN_AT_ONCE == 0:
+            await asyncio.sleep(pause_s)
 
 
 def _order(event_id: str) -> tuple[int, int]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from pydantic_core import from_json, to_json
 
 from downloader.callbacks import Callback, CallbackState
 from downloader.events import integer, snapshot_from_fields, text
-from downloader.jobs import Archive, FileError, FileResult, FileStatus, JobRecord, JobRequest, JobState, public_url
+from downloader.jobs import (
+    Archive,
+    FileError,
+    FileId,
+    FileResult,
+    FileStatus,
+    JobRecord,
+    JobRequest,
+    JobState,
+    public_url,
+)
+from downloader.wire import FileObject
 
 PAGE_FILES = 200
 
@@ -56,7 +68,20 @@ def _archive(fields: Mapping[bytes, bytes]) -> Archive | None:
     )
 
 
-def file_pages(request: JobRequest) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """A request as it is kept: whole for who works on it, and what is known of its files for who looks."""
+
+    blob: bytes
+    pages: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, request: JobRequest) -> Self:
+        """Encode it, which takes long for many files."""
+        return cls(request.to_json(), tuple(_file_pages(request)))
+
+
+def _file_pages(request: JobRequest) -> Iterator[bytes]:
     """What is known of the files from the start, in pages of PAGE_FILES: JSON arrays of [id, URL, name]."""
     sources = request.sources
     for start in range(0, len(sources), PAGE_FILES):
@@ -66,7 +91,7 @@ def file_pages(request: JobRequest) -> Iterator[bytes]:
 
 def file_to_json(file: FileResult) -> bytes:
     """Encode what became of a file for its field; what the page holds is left out, as is what is unknown."""
-    known: dict[str, Any] = {"status": file.status.value, "name": file.name}
+    known: dict[str, Any] = {"status": str(file.status), "name": file.name}
     for name in ("size", "content_type", "sha256", "crc32", "metadata"):
         if value := getattr(file, name):
             known[name] = value
@@ -84,20 +109,57 @@ def files_from_fields(
 ) -> list[FileResult]:
     """The files `first` to `last` (not included), from their pages and what became of them since."""
     decoded = {number: from_json(page) for number, page in pages.items()}
-    files = []
-    for index in range(first, last):
-        page = decoded.get(index // PAGE_FILES, [])
-        if index % PAGE_FILES >= len(page):
+    return [_file(*known) for known in _known(first, last, decoded, changes)]
+
+
+def wire_from_fields(
+    first: int, last: int, pages: Mapping[int, bytes], changes: Mapping[int, bytes]
+) -> Iterator[list[FileObject]]:
+    """The same files in their wire form, page by page: made without the words between, which take ten times as long."""
+    for start in (first, *range(first // PAGE_FILES * PAGE_FILES + PAGE_FILES, last, PAGE_FILES)):
+        number = start // PAGE_FILES
+        if number not in pages:
             break
+        end = min(last, (number + 1) * PAGE_FILES)
+        yield [_wire(*known) for known in _known(start, end, {number: from_json(pages[number])}, changes)]
+
+
+def _known(
+    first: int, last: int, pages: Mapping[int, list[Any]], changes: Mapping[int, bytes]
+) -> Iterator[tuple[int, FileId, str, str | None, bytes | None]]:
+    """Of each file its index, id, URL and name, and what became of it since; up to the end of what there is."""
+    for index in range(first, last):
+        page = pages.get(index // PAGE_FILES, ())
+        if index % PAGE_FILES >= len(page):
+            return
         file_id, url, name = page[index % PAGE_FILES]
-        files.append(_file(index, file_id, url, name, changes.get(index)))
-    return files
+        yield index, file_id, url, name, changes.get(index)
 
 
-def _file(index: int, file_id: int | str, url: str, name: str | None, change: bytes | None) -> FileResult:
+def _file(index: int, file_id: FileId, url: str, name: str | None, change: bytes | None) -> FileResult:
     if change is None:
         return FileResult(index, file_id, url, name)
     known = from_json(change)
     error = known.pop("error", None)
     known["status"] = FileStatus(known["status"])
     return FileResult(index, file_id, url, error=FileError(*error) if error else None, **known)
+
+
+def _wire(index: int, file_id: FileId, url: str, name: str | None, change: bytes | None) -> FileObject:
+    """As `wire.file_to_wire` makes it of what `_file` gives."""
+    known: dict[str, Any] = from_json(change) if change is not None else {"name": name}
+    error = known.get("error")
+    return {
+        "index": index,
+        "fileId": file_id,
+        "name": known["name"],
+        "originalUrl": url,
+        "status": known.get("status", FileStatus.PENDING.value),
+        "size": known.get("size"),
+        "contentType": known.get("content_type"),
+        "sha256": known.get("sha256"),
+        "crc32": known.get("crc32"),
+        "lengthVerified": known.get("length_verified"),
+        "metadata": known.get("metadata"),
+        "error": {"code": error[0], "message": error[1]} if error else None,
+    }

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from redis.asyncio import ConnectionPool
 from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError, NoScriptError, ReadOnlyError  # noqa: A004
 
 from downloader.state.client import Client, translated
+from downloader.state.convoy import Convoy
 
 NAMES = (
     "enqueue",
@@ -53,12 +55,20 @@ class Scripts:
         self.prefix = f"{{{prefix}}}:"
         self._client = client
         self._scripts = {name: client.register_script(source_of(name)) for name in NAMES}
+        # A cluster's client has a pool for each node and finds the right one itself.
+        pool: ConnectionPool | None = getattr(client, "connection_pool", None)
+        self._convoy = None if pool is None else Convoy(pool)
 
     async def run(self, name: str, *args: Argument, client: Client | None = None) -> Any:
         """Call a script; UnavailableError when Redis is away. `client` runs it on a connection of its own."""
         script: AsyncScript = self._scripts[name]
         arguments: Sequence[Argument] = (self.prefix, *args)
         with translated():
+            if self._convoy is not None and client is None:
+                try:
+                    return await self._convoy.call("EVALSHA", script.sha, 1, self.prefix, *arguments)
+                except (NoScriptError, ReadOnlyError, ConnectionError):
+                    pass  # each goes on by itself: redis-py knows what is to be done then, and how often
             try:
                 return await script(keys=[self.prefix], args=arguments, client=client)
             except NoScriptError:

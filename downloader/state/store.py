@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ from downloader.jobs import FileResult, JobRecord, JobRequest
 from downloader.state.budgets import Charge
 from downloader.state.client import Client, answered, translated
 from downloader.state.hooks import Callbacks, receiver_of
-from downloader.state.records import PAGE_FILES, file_pages, files_from_fields, record_from_fields
+from downloader.state.records import PAGE_FILES, KeptRequest, files_from_fields, record_from_fields, wire_from_fields
 from downloader.state.scripts import Scripts
+from downloader.wire import FileObject
 
 IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
 TOMBSTONE_TTL_MS = 60_000
@@ -25,13 +27,16 @@ DURABLE_WAIT_MS = 2000
 MAINTENANCE_RETRY_S = 60
 # Room becomes free when an archive expires or is deleted; when that will be is not worth a look at all of them.
 STORED_RETRY_S = 300
+# Of a large job each may have a few hundred KiB.
+HISTORY_EVENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """A job to take in; `fingerprint` is a digest of the request, to tell an honest repeat from another body.
 
-    `address` is what a caller without a key is counted by, "" for one with a key.
+    `address` is what a caller without a key is counted by, "" for one with a key. `kept` is the request as it is kept,
+    for who has encoded it already.
     """
 
     job_id: str
@@ -43,26 +48,34 @@ class Order:
     idempotency_key: str | None = None
     fingerprint: bytes = b""
     address: str = ""
+    kept: KeptRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
     """The job that was taken in, or with `replayed` the one that an earlier call with the same key made.
 
-    `charge` is None for a repeat, which costs nothing.
+    `created_ms` is by the clock of the Redis server. `charge` is None for a repeat, which costs nothing.
     """
 
-    record: JobRecord
+    job_id: str
+    total_files: int
+    total_file_ids: int
+    created_ms: int
     replayed: bool
     charge: Charge | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A job and its events after a given id, read in one step; `events` is None when the id is not in the stream."""
+    """A job and its events after a given id, read in one step; `events` is None when the id is not in the stream.
+
+    `more`: these are not all of them, and the record is ahead of them.
+    """
 
     record: JobRecord | None
     events: tuple[JobEvent, ...] | None
+    more: bool = False
 
 
 class Store:
@@ -94,16 +107,16 @@ class Store:
         args = self._enqueue_arguments(order)
         answer = await (self._enqueue_durably(args) if self._durable_ack else self._scripts.run("enqueue", *args))
         verdict, detail = answer[0].decode(), answer[1].decode()
-        _refuse(verdict, detail, answer[2])
-        flat, place, charged = answer[2:]
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        record = record_from_fields(detail, fields, place or None)
-        if record is None:
+        told, charged = answer[2:]
+        _refuse(verdict, detail, charged)
+        total, ids, created_ms, gone = told
+        if gone is not None:
             raise UnavailableError("redis", "the job was deleted while it was being read")
-        return Enqueued(record, verdict == "replayed", Charge.of(charged))
+        return Enqueued(detail, int(total), int(ids), int(created_ms), verdict == "replayed", Charge.of(charged))
 
     def _enqueue_arguments(self, order: Order) -> tuple[Any, ...]:
         request, limits = order.request, self._limits.of(order.tenant)
+        kept = order.kept or KeptRequest.of(request)
         counted = bool(order.address and limits.address_initiate_per_minute)
         return (
             order.job_id,
@@ -113,7 +126,7 @@ class Store:
             order.request_id,
             order.traceparent,
             request.archive_name,
-            request.to_json(),
+            kept.blob,
             _hidden(order.idempotency_key),
             order.fingerprint,
             IDEMPOTENCY_TTL_MS,
@@ -126,7 +139,7 @@ class Store:
             limits.day_bytes,
             limits.stored_bytes,
             receiver_of(order.tenant, request.callback_url),
-            *file_pages(request),
+            *kept.pages,
         )
 
     async def _enqueue_durably(self, args: tuple[Any, ...]) -> Any:
@@ -158,14 +171,23 @@ class Store:
 
     async def files(self, job_id: str, *, after: int, limit: int) -> list[FileResult]:
         """Up to `limit` files from index `after` on; [] past the end. The caller has checked the tenant."""
+        return files_from_fields(after, after + limit, *await self._file_fields(job_id, after, limit))
+
+    async def wire_files(self, job_id: str, *, after: int, limit: int) -> AsyncIterator[list[FileObject]]:
+        """The same files in their wire form, some at a time; between them the event loop has its turn."""
+        for page in wire_from_fields(after, after + limit, *await self._file_fields(job_id, after, limit)):
+            yield page
+            await asyncio.sleep(0)
+
+    async def _file_fields(self, job_id: str, after: int, limit: int) -> tuple[dict[int, bytes], dict[int, bytes]]:
+        """The pages that these files are on, by number, and what became of the files since, by index."""
         indexes = range(after, after + limit)
         pages = range(after // PAGE_FILES, (after + limit - 1) // PAGE_FILES + 1)
         names = [f"s{page}" for page in pages] + [str(index) for index in indexes]
         values = await answered(self._client.hmget(self._key("files", job_id), names))
         found = {page: value for page, value in zip(pages, values, strict=False) if value is not None}
         rest = values[len(pages) :]
-        changes = {index: value for index, value in zip(indexes, rest, strict=True) if value is not None}
-        return files_from_fields(after, after + limit, found, changes)
+        return found, {index: value for index, value in zip(indexes, rest, strict=True) if value is not None}
 
     async def request(self, tenant: str, job_id: str) -> JobRequest | None:
         """What the tenant's job was asked for; None when that is no longer kept."""
@@ -175,7 +197,7 @@ class Store:
         return JobRequest.from_json(blob) if blob else None
 
     async def history(self, tenant: str, job_id: str, after_id: str | None) -> History:
-        """The job and what happened since `after_id`, in one step; without an id just the job.
+        """The job and what happened since `after_id`, HISTORY_EVENTS at most, in one step; without an id just the job.
 
         `events` is None when the id is malformed, was trimmed or never was one of this job's.
         """
@@ -187,7 +209,7 @@ class Store:
                 pipe.hgetall(self._key("job", job_id))
                 if known:
                     pipe.xrange(stream, after_id or "-", after_id or "-", count=1)
-                    pipe.xrange(stream, f"({after_id}", "+")
+                    pipe.xrange(stream, f"({after_id}", "+", count=HISTORY_EVENTS)
                 try:
                     answers = await pipe.execute()
                 except ResponseError:  # a number beyond 64 bits: not one of ours
@@ -199,7 +221,8 @@ class Store:
         record = record_from_fields(job_id, fields, None)
         if record is None or not known or not answers[1]:
             return History(record, None)
-        return History(record, tuple(event_from_fields(key.decode(), entry) for key, entry in answers[2]))
+        events = tuple(event_from_fields(key.decode(), entry) for key, entry in answers[2])
+        return History(record, events, more=len(events) == HISTORY_EVENTS)
 
     async def cancel(self, tenant: str, job_id: str) -> JobRecord | None:
         """End the tenant's job if it is active; gives the job as it is then, None when there is none."""

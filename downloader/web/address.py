@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from aiohttp import HttpVersion, HttpVersion11, web
 
@@ -12,6 +13,10 @@ from downloader.web.parts import PARTS
 
 # What one household or one machine is given: an IPv6 caller has at least a /64 to choose addresses from.
 IPV6_PREFIX = 64
+# Many calls come from few addresses: so many texts are taken apart only once.
+REMEMBERED = 1024
+# No address is longer, with its zone.
+ADDRESS_CHARS = 64
 _PROXY_HEADERS = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
 
 
@@ -24,6 +29,8 @@ def peer_address(request: web.Request) -> str:
 def caller_address(request: web.Request) -> str:
     """Who called: the peer, or where that is a trusted proxy, the address that it names."""
     trusted = request.app[PARTS].settings.server.trusted_proxies
+    if not trusted:
+        return peer_address(request)[:ADDRESS_CHARS]
     # Several lines are one list (RFC 9110, section 5.3): some proxies add a line of their own behind the client's.
     forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", []))
     return client_address(peer_address(request), forwarded_for, trusted)
@@ -35,7 +42,7 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[str]) -> str
     address = peer
     while hops and is_trusted(address, trusted):
         address = hops.pop()
-    return address[:64]
+    return address[:ADDRESS_CHARS]
 
 
 def _bare(hop: str) -> str:
@@ -45,7 +52,7 @@ def _bare(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Way:
     """What a call shows of its way here: the peer's address, the Host it was sent to, its headers and version."""
 
@@ -54,7 +61,7 @@ class Way:
     headers: Mapping[str, str]
     version: HttpVersion = HttpVersion11
 
-    @property
+    @cached_property
     def is_passed_on(self) -> bool:
         """Whether a proxy has passed the call on, as far as that shows.
 
@@ -75,9 +82,15 @@ class Way:
         return is_loopback(self.peer) and is_loopback(_hostname(self.host)) and not self.is_passed_on
 
 
+WAY = web.RequestKey("way", Way)
+
+
 def way_of(request: web.Request) -> Way:
-    """The way of a call."""
-    return Way(peer_address(request), request.host, request.headers, request.version)
+    """The way of a call, as it was when it was first asked for."""
+    way = request.get(WAY)
+    if way is None:
+        way = request[WAY] = Way(peer_address(request), request.host, request.headers, request.version)
+    return way
 
 
 def _hostname(host: str) -> str:
@@ -98,12 +111,18 @@ def is_trusted(name: str, networks: Sequence[str]) -> bool:
 
 def is_loopback(name: str) -> bool:
     """True for `localhost` and the addresses of this machine itself."""
+    return len(name) <= ADDRESS_CHARS and _is_loopback(name)
+
+
+@lru_cache(REMEMBERED)
+def _is_loopback(name: str) -> bool:
     if name.lower().rstrip(".") == "localhost":
         return True
     address = _parsed(name)
     return address is not None and address.is_loopback
 
 
+@lru_cache(REMEMBERED)
 def counted_as(name: str) -> str:
     """What an address is counted by: itself, an IPv6 one by its /64."""
     address = _parsed(name)

@@ -206,14 +206,14 @@ def _full_form(files: list[FileBody], max_file_bytes: int, faults: list[Fault]) 
             faults.append(Fault(f"/files/{index}/size", f"must be at most {max_file_bytes} (jobs.max_file_bytes)"))
     return tuple(
         Source(
-            index=index,
-            file_id=index if file.id is None else file.id,
-            url=file.url,
-            name=file.name or None,
-            size=file.size,
-            checksum=file.checksum,
-            content_type=file.content_type,
-            headers=tuple(file.headers.items()) if file.headers else (),
+            index,
+            index if file.id is None else file.id,
+            file.url,
+            file.name or None,
+            file.size,
+            file.checksum,
+            file.content_type,
+            tuple(file.headers.items()) if file.headers else (),
         )
         for index, file in enumerate(files)
     )

@@ -90,7 +90,8 @@ async def job_answer(request: web.Request, record: JobRecord, *, with_files: boo
         return web.Response(status=304, headers=headers)
     files = None
     if with_files and record.snapshot.total_files <= render.INLINE_FILES:
-        files = await request.app[PARTS].store.files(record.job_id, after=0, limit=render.INLINE_FILES)
+        pages = request.app[PARTS].store.wire_files(record.job_id, after=0, limit=render.INLINE_FILES)
+        files = [file async for page in pages for file in page]
     deliveries = await request.app[PARTS].store.callbacks.log(record.job_id) if record.callback else ()
     body = render.job(record, files, link, deliveries, await token_for(request, record.job_id))
     return web.Response(body=body, content_type="application/json", headers=headers)
@@ -101,9 +102,10 @@ async def files(request: web.Request) -> web.Response:
     limit = number(request, "limit", FILES_LIMIT, least=1, most=FILES_LIMIT_MAX)
     after = number(request, "after", -1, least=0, most=10**9 - 1)
     record = await record_of(request)
-    page = await request.app[PARTS].store.files(record.job_id, after=after + 1, limit=limit)
+    pages = request.app[PARTS].store.wire_files(record.job_id, after=after + 1, limit=limit)
     link = request.app[LINKS].link(record.snapshot, time.time())
-    body = render.files_page(record, page, await token_for(request, record.job_id), is_there=link is not None)
+    token = await token_for(request, record.job_id)
+    body = await render.files_page(record, pages, token, is_there=link is not None)
     return web.Response(body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: NO_STORE})
 
 

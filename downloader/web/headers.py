@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Mapping
 
 from multidict import MultiMapping
@@ -21,7 +21,7 @@ _KEY_HEADERS = ("Idempotency-Key", "X-Idempotency-Key")
 def request_id(headers: Mapping[str, str]) -> str:
     """The caller's X-Request-Id when it is sane (at most 128 plain characters), else a new one."""
     given = headers.get("X-Request-Id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def traceparent(headers: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from downloader.events import StateEvent
 from downloader.jobs import TERMINAL, JobRecord
 from downloader.state.feed import Signal, Subscription
 from downloader.web import headers
-from downloader.web.limits import stream_place
+from downloader.web.limits import StreamPlace
 from downloader.web.parts import HELD_S, PARTS, TENANT
 
 PREFERENCE_APPLIED = "Preference-Applied"
@@ -25,7 +25,7 @@ async def hold(request: web.Request, job_id: str) -> dict[str, str]:
     wait_s = headers.wait_s(request.headers)
     if wait_s is None:
         return {}
-    async with stream_place(request) as free:
+    async with StreamPlace(request) as free:
         if not free:
             return {}
         with request.app[PARTS].feed.subscribe(job_id) as live:  # before the first look, so nothing falls in between
@@ -43,13 +43,11 @@ async def hold(request: web.Request, job_id: str) -> dict[str, str]:
 async def _until_ended(request: web.Request, job_id: str, live: Subscription) -> None:
     record = await _record(request, job_id)
     while record is not None and record.state not in TERMINAL and not request.app[PARTS].state.draining:
-        match await live.next():
-            case StateEvent(terminal=True):
-                return
-            case Signal.LAGGED:
-                record = await _record(request, job_id)
-            case _:  # the service may end, which the condition sees
-                pass
+        items = await live.take()
+        if any(isinstance(item, StateEvent) and item.terminal for item in items):
+            return
+        if Signal.LAGGED in items:  # or the service may end, which the condition sees
+            record = await _record(request, job_id)
 
 
 async def _record(request: web.Request, job_id: str) -> JobRecord | None:

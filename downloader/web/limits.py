@@ -8,8 +8,7 @@ costs no job.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Mapping
 
 from aiohttp import web
 
@@ -33,11 +32,16 @@ OF_ADDRESS = "address_calls_per_minute"
 
 
 @web.middleware
-async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
+def limits(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Charge a call to its budget; RateLimitedError when that is used up. Streams say so themselves."""
     route = route_of(request)
-    if route is not None and route.budget not in (Budget.NONE, Budget.STREAM):
-        await charge_call(request, route.budget)
+    if route is None or route.budget in (Budget.NONE, Budget.STREAM):
+        return handler(request)
+    return _charged_first(request, handler, route.budget)
+
+
+async def _charged_first(request: web.Request, handler: Handler, budget: Budget) -> web.StreamResponse:
+    await charge_call(request, budget)
     return await handler(request)
 
 
@@ -99,16 +103,28 @@ def _counted(request: web.Request) -> str:
     return "" if is_loopback(address) and not way_of(request).is_passed_on else counted_as(address)
 
 
-@asynccontextmanager
-async def stream_place(request: web.Request) -> AsyncIterator[bool]:
-    """Take a stream's place for as long as the block runs; False when the tenant or the address has no more."""
-    budgets, of_tenant = request.app[PARTS].budgets, request.app[PARTS].settings.limits.of(request[TENANT])
-    counters = [Counter(request[TENANT], _share(request, of_tenant.streams), "streams")]
-    address = address_of(request)
-    if address and of_tenant.address_streams:
-        counters.append(Counter(f"@{address}", of_tenant.address_streams, "address_streams"))
-    place = secrets.token_hex(8)
-    try:  # a client that leaves at once must not leave a place behind that nobody knows to be taken
-        yield await to_its_end(budgets.take_place(place, counters))
-    finally:
-        await to_its_end(budgets.give_back(place, counters))
+class StreamPlace:
+    """A stream's place for as long as the block runs; False is given where the tenant or the address has no more."""
+
+    __slots__ = ("_budgets", "_counters", "_place")
+
+    def __init__(self, request: web.Request) -> None:
+        self._budgets, of_tenant = request.app[PARTS].budgets, request.app[PARTS].settings.limits.of(request[TENANT])
+        self._counters = [Counter(request[TENANT], _share(request, of_tenant.streams), "streams")]
+        address = address_of(request)
+        if address and of_tenant.address_streams:
+            self._counters.append(Counter(f"@{address}", of_tenant.address_streams, "address_streams"))
+        self._place = secrets.token_hex(8)
+
+    async def __aenter__(self) -> bool:
+        try:  # a client that leaves at once must not leave a place behind that nobody knows to be taken
+            return await to_its_end(self._budgets.take_place(self._place, self._counters))
+        except BaseException:
+            await self._give_back()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        await to_its_end(self._budgets.give_back(self._place, self._counters))

@@ -1,8 +1,13 @@
-"""What happens around every call: its id, its line in the log, its security and CORS headers."""
+"""What happens around every call: its id, its line in the log, its security and CORS headers.
+
+What only looks at a call on its way in is a plain function that passes the handler's own awaitable on: it is not
+there any more while the call goes on, and of event streams thousands go on at once.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlencode
 
@@ -45,19 +50,26 @@ log = structlog.get_logger(__name__)
 
 
 @web.middleware
-async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the call its id, the caller's own if it is sane, and bind it to every log line of the call."""
+def request_ids(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+    """Give the call its id, the caller's own if it is sane, and bind it to every log line of the call.
+
+    A call is a task of its own, with a context that ends with it.
+    """
     request[REQUEST_ID] = headers.request_id(request.headers)
-    with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
-        return await handler(request)
+    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
+    return handler(request)
 
 
 @web.middleware
-async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+def traced(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Tell the story of each call that changes something, going on from its caller's; those that look tell none."""
     route = _route(request)
     if request.method not in TRACED_METHODS or not route.startswith(BASE):
-        return await handler(request)
+        return handler(request)
+    return _told(request, handler, route)
+
+
+async def _told(request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
     attributes = {"http.request.method": request.method, "http.route": route}
     parent = headers.traceparent(request.headers)
     tracer = request.app[PARTS].observer.tracer
@@ -124,11 +136,15 @@ def masked_query(query: str) -> str | None:
 
 
 @web.middleware
-async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+def preflight(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Answer a browser that asks whether a page of another origin may call (CORS preflight)."""
     if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-        return web.Response(status=HTTPStatus.NO_CONTENT, headers=_preflight_headers(request))
-    return await handler(request)
+        return _preflight(request)
+    return handler(request)
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers=_preflight_headers(request))
 
 
 def _preflight_headers(request: web.Request) -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -74,8 +74,9 @@ async def _read(request: web.Request, take: Callable[[int], None]) -> bytes:
     most, body = request.client_max_size, bytearray()
     if (request.content_length or 0) > most:  # refused before it comes
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length or 0)
+    patience = nullcontext() if request.content.is_eof() else asyncio.timeout(BODY_TIMEOUT_S)  # most are there already
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with patience:
             while piece := await request.content.readany():
                 take(len(piece))
                 body += piece

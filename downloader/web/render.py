@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -19,18 +19,18 @@ from downloader.jobs import (
     Snapshot,
     kept_key,
 )
+from downloader.state.store import Enqueued
 from downloader.web.parts import Sign, SignedLink
 from downloader.web.shapes import (
     ArchiveObject,
     CallbackObject,
     Figures,
-    FilesPage,
     Initiated,
     JobObject,
     JobsPage,
     SnapshotEvent,
 )
-from downloader.wire import FileObject, file_to_wire
+from downloader.wire import FileObject
 
 BASE = "/v1/download"
 INLINE_FILES = 200
@@ -44,7 +44,7 @@ def encoded(value: Any) -> bytes:
 
 def iso(ms: int) -> str:
     """Epoch milliseconds as `2026-01-31T12:00:00.000Z`."""
-    return iso_time(datetime.fromtimestamp(ms / 1000, UTC))
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _iso(ms: int | None) -> str | None:
@@ -88,16 +88,16 @@ class Links:
         return self.sign(kept_key(snapshot.archive_key, file.index), filename, expires_ms, now_s)
 
 
-def initiated(record: JobRecord, token: str | None = None) -> bytes:
+def initiated(job: Enqueued, token: str | None = None) -> bytes:
     """The answer to an initiate call; the same again for a repeat of it, whatever became of the job since."""
     body: Initiated = {
-        "jobId": record.job_id,
+        "jobId": job.job_id,
         "status": "queued",
-        "totalFiles": record.snapshot.total_files,
-        "totalFileIds": record.total_file_ids,
-        "subscribeUrl": stream_path(record.job_id, token),
-        "statusUrl": status_path(record.job_id, token),
-        "createdAt": iso(record.created_ms),
+        "totalFiles": job.total_files,
+        "totalFileIds": job.total_file_ids,
+        "subscribeUrl": stream_path(job.job_id, token),
+        "statusUrl": status_path(job.job_id, token),
+        "createdAt": iso(job.created_ms),
     }
     return encoded(body)
 
@@ -119,7 +119,7 @@ def with_token(path: str, token: str | None) -> str:
 
 def job(
     record: JobRecord,
-    files: Sequence[FileResult] | None,
+    files: Sequence[FileObject] | None,
     link: SignedLink | None,
     deliveries: Sequence[Delivery] = (),
     token: str | None = None,
@@ -130,7 +130,7 @@ def job(
 
 def _job(
     record: JobRecord,
-    files: Sequence[FileResult] | None,
+    files: Sequence[FileObject] | None,
     link: SignedLink | None,
     deliveries: Sequence[Delivery] | None = None,
     token: str | None = None,
@@ -140,7 +140,7 @@ def _job(
         **_figures(record.job_id, snapshot),
         "currentFile": snapshot.current_file,
         "queuePosition": record.queue_position,
-        "files": [_file(record, file, token, is_there=link is not None) for file in files or ()],
+        "files": list(with_links(record, files or (), token, is_there=link is not None)),
         "archive": _archive(record.archive),
         "downloadUrl": link.url if link else None,
         "expiresAt": iso_time(link.expires_at) if link else None,
@@ -226,23 +226,32 @@ def _processing_ms(record: JobRecord) -> int | None:
     return max(0, until - record.started_ms)
 
 
-def files_page(record: JobRecord, files: Sequence[FileResult], token: str | None = None, *, is_there: bool) -> bytes:
-    """A page of files; `next` is what to give as `after` for the page behind it, null at the end.
+async def files_page(
+    record: JobRecord, pages: AsyncIterable[Sequence[FileObject]], token: str | None = None, *, is_there: bool
+) -> bytes:
+    """A page of files, which come some at a time; `next` is what to give as `after` for the page behind it, or null.
 
     `is_there`: the archive has not expired, and neither have the files kept with it.
     """
-    more = bool(files) and files[-1].index + 1 < record.snapshot.total_files
-    page = [_file(record, file, token, is_there=is_there) for file in files]
-    body: FilesPage = {"files": page, "next": files[-1].index if more else None}
-    return encoded(body)
+    pieces: list[bytes] = []
+    last = -1
+    async for files in pages:
+        if files:
+            pieces.append(encoded(with_links(record, files, token, is_there=is_there))[1:-1])
+            last = files[-1]["index"]
+    following = last if pieces and last + 1 < record.snapshot.total_files else None
+    return b'{"files":[%b],"next":%b}' % (b",".join(pieces), encoded(following))
 
 
-def _file(record: JobRecord, file: FileResult, token: str | None, *, is_there: bool) -> FileObject:
-    """A file; with the path that leads to its link if it was kept."""
-    wire = file_to_wire(file)
-    if is_there and file.status is FileStatus.DONE and record.archive is not None and record.archive.kept:
-        wire["downloadUrl"] = with_token(f"{BASE}/{record.job_id}/files/{file.index}", token)
-    return wire
+def with_links(
+    record: JobRecord, files: Sequence[FileObject], token: str | None, *, is_there: bool
+) -> Sequence[FileObject]:
+    """The files; those that were kept with the path that leads to their link."""
+    if is_there and record.archive is not None and record.archive.kept:
+        for file in files:
+            if file["status"] == FileStatus.DONE:
+                file["downloadUrl"] = with_token(f"{BASE}/{record.job_id}/files/{file['index']}", token)
+    return files
 
 
 def snapshot_body(job_id: str, snapshot: Snapshot, link: SignedLink | None) -> bytes:

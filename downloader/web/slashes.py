@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
@@ -10,10 +11,13 @@ from downloader.web.parts import Handler
 
 
 @web.middleware
-async def one_slash(request: web.Request, handler: Handler) -> web.StreamResponse:
+def one_slash(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Lead from `//v1/...` to `/v1/...`, method and body kept; never to another host, for the path begins with one."""
     target = request.rel_url.raw_path_qs
     if request.match_info.http_exception is None or not target.startswith("//"):
-        return await handler(request)
-    location = "/" + target.lstrip("/\\")
+        return handler(request)
+    return _led("/" + target.lstrip("/\\"))
+
+
+async def _led(location: str) -> web.Response:
     return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={hdrs.LOCATION: location})

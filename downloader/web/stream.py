@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from downloader.events import FilesEvent, JobEvent, StateEvent, event_order
@@ -52,7 +52,9 @@ class Batch:
 class Stream:
     """The state of one open stream: `last_id` is the id of the last event that was sent or waits to be.
 
-    `is_allowed` is asked at each heartbeat whether its caller may still listen.
+    `is_allowed` is asked at each heartbeat whether its caller may still listen. `_free_at` is when the next write may
+    be. It is counted on from when the one before might have been: else events that come four times a second by another
+    clock, the worker's, would each wait for as long as the first one had to.
     """
 
     outlet: Outlet
@@ -63,7 +65,8 @@ class Stream:
     is_allowed: Callable[[], Awaitable[bool]]
     last_id: str = ""
     _batch: Batch = field(default_factory=Batch)
-    _flushed_at: float = float("-inf")
+    _free_at: float = 0.0
+    _rotate_at: float = 0.0
 
     async def begin(self, history: History, given_id: str) -> bool:
         """Send what the client lacks, first of all `retry:`; True when that was the end of the story."""
@@ -73,61 +76,66 @@ class Stream:
 
     async def _catch_up(self, history: History, *, known: bool) -> bool:
         """Send the events behind `last_id`, or the snapshot (after `reset` when there was an id); True at the end."""
-        if history.record is None:
-            await self.outlet.write(frames.nowhere(self.job_id))
-            return True
-        events: tuple[JobEvent, ...] | None = history.events if known else None
-        if events is None:
-            if known:
-                await self.outlet.write(frames.reset(self.job_id))
-            events = (StateEvent(history.record.event_id, history.record.snapshot),)
-        for event in events:
-            await self._send([event])
-        return history.record.state in TERMINAL
+        while True:
+            if history.record is None:
+                await self.outlet.write(frames.nowhere(self.job_id))
+                return True
+            events: tuple[JobEvent, ...] | None = history.events if known else None
+            if events is None:
+                if known:
+                    await self.outlet.write(frames.reset(self.job_id))
+                events = (StateEvent(history.record.event_id, history.record.snapshot),)
+            for event in events:
+                await self._send([event])
+            if not (known and history.more):
+                return history.record.state in TERMINAL
+            history = await self._history()
 
     async def follow(self, live: Subscription) -> None:
-        """Pass on what happens until the job ends, the service does, or it is time for a fresh connection."""
-        rotate_at = asyncio.get_running_loop().time() + self.parts.pace.rotate_s * random.uniform(0.8, 1.2)  # noqa: S311
+        """Pass on what happens until the job ends, the service does, or it is time for a fresh connection.
+
+        That is looked for at each heartbeat, so that an idle stream needs no timer.
+        """
+        self._rotate_at = _now() + self.parts.pace.rotate_s * random.uniform(0.8, 1.2)  # noqa: S311
         ended = self.parts.state.draining
         while not ended:
-            item = await self._next(live, rotate_at)
-            if item is None and asyncio.get_running_loop().time() >= rotate_at:
-                break
-            if await self._take(item):
+            items = await (self._until_free(live) if self._batch else live.take())
+            if await self._take_in(items):
                 return
-            ended = item is Signal.CLOSE
+            ended = Signal.CLOSE in items or (Signal.HEARTBEAT in items and _now() >= self._rotate_at)
+            if self._batch and _now() >= self._free_at:
+                await self._flush()
         await self._flush()
         await self.outlet.write(frames.soon())
 
-    async def _next(self, live: Subscription, rotate_at: float) -> Item | None:
-        """The next item, or None when it is time to flush or to rotate."""
-        until = min(rotate_at, self._flushed_at + self.parts.pace.flush_s) if self._batch else rotate_at
+    async def _until_free(self, live: Subscription) -> Sequence[Item]:
+        """What comes before the next write is due."""
         try:
-            async with asyncio.timeout_at(until):
-                return await live.next()
+            async with asyncio.timeout_at(self._free_at):
+                return await live.take()
         except TimeoutError:
-            return None
+            return ()
 
-    async def _take(self, item: Item | None) -> bool:
-        """Do what an item asks for; True when the job has ended and the client knows it."""
-        match item:
-            case Signal.HEARTBEAT:
-                if not await self.is_allowed():
-                    return True
-                await self.outlet.write(frames.HEARTBEAT)
-            case Signal.LAGGED:
-                await self._flush()
-                return await self._catch_up(await self._history(), known=True)
-            case StateEvent() | FilesEvent() if self._is_new(item):
-                self.last_id = item.id
-                self._batch.add(item)
-                if item.terminal:
+    async def _take_in(self, items: Sequence[Item]) -> bool:
+        """Do what the items ask for; True when the job has ended and the client knows it."""
+        for item in items:
+            match item:
+                case Signal.HEARTBEAT:
+                    if not await self.is_allowed():
+                        return True
+                    await self.outlet.write(frames.HEARTBEAT)
+                case Signal.LAGGED:
                     await self._flush()
-                    return True
-            case _:
-                pass
-        if self._batch and asyncio.get_running_loop().time() >= self._flushed_at + self.parts.pace.flush_s:
-            await self._flush()
+                    if await self._catch_up(await self._history(), known=True):
+                        return True
+                case StateEvent() | FilesEvent() if self._is_new(item):
+                    self.last_id = item.id
+                    self._batch.add(item)
+                    if item.terminal:
+                        await self._flush()
+                        return True
+                case _:
+                    pass
         return False
 
     def _is_new(self, event: JobEvent) -> bool:
@@ -138,10 +146,13 @@ class Stream:
 
     async def _flush(self) -> None:
         if self._batch:
+            self._free_at = max(_now(), self._free_at + self.parts.pace.flush_s)
             await self._send(self._batch.take())
 
-    async def _send(self, events: list[JobEvent]) -> None:
-        now_s = time.time()
-        await self.outlet.write(b"".join(self.frames.of(self.job_id, event, now_s) for event in events))
+    async def _send(self, events: Sequence[JobEvent]) -> None:
+        await self.outlet.write(self.frames.of(self.job_id, events, time.time()))
         self.last_id = events[-1].id
-        self._flushed_at = asyncio.get_running_loop().time()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

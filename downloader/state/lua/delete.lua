@@ -6,7 +6,7 @@ local job, jk = ARGV[2], job_key(ARGV[2])
 local f = redis.call('HMGET', jk, 'tenant', 'akey', 'gone', 'akept')
 if not f[1] or f[3] then return 0 end
 redis.call('HSET', jk, 'gone', 1)
-redis.call('DEL', P .. 'req:' .. job, P .. 'files:' .. job, P .. 'hooklog:' .. job)
+redis.call('UNLINK', P .. 'req:' .. job, P .. 'files:' .. job, P .. 'hooklog:' .. job)
 hook_plan(job, false)
 redis.call('HDEL', jk, 'hook', 'hooktoken')
 redis.call('ZREM', P .. 'jobs:' .. f[1], job)

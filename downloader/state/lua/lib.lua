@@ -12,10 +12,15 @@ local SNAPSHOT = {'state', 'progress', 'done', 'failed', 'total', 'bytes', 'btot
 
 local function job_key(job) return P .. 'job:' .. job end
 
--- Append one entry to the live stream and, under the same id, to the job's own.
-local function append(job, entry)
+-- Append one entry to the live stream and, under the same id, to the job's own; its record must tell of it.
+local function tell(job, entry)
   local id = redis.call('XADD', P .. 'live', 'MAXLEN', '~', LIVE_MAX, '*', 'job', job, unpack(entry))
   redis.call('XADD', P .. 'ev:' .. job, 'MAXLEN', '~', EVENTS_MAX, id, unpack(entry))
+  return id
+end
+
+local function append(job, entry)
+  local id = tell(job, entry)
   redis.call('HSET', job_key(job), 'ev', id, 'updated', NOW)
   redis.call('HINCRBY', job_key(job), 'rev', 1)
   return id
@@ -44,14 +49,16 @@ end
 -- A job that took its worker down this often is a suspect: whoever takes it works on nothing else.
 local SUSPECT = 2
 
--- Put a queued job where a claim finds it. The ring orders tenants by their last turn.
+-- Put a queued job that is no suspect where a claim finds it. The ring orders tenants by their last turn.
+local function line_up(job, tenant, side)
+  redis.call(side, P .. 'ready:' .. tenant, job)
+  redis.call('ZADD', P .. 'ring', 'NX', redis.call('GET', P .. 'turn') or 0, tenant)
+  wake()
+end
+
 local function make_ready(job, tenant, side)
-  if tonumber(redis.call('HGET', job_key(job), 'crashes') or 0) >= SUSPECT then
-    redis.call(side, P .. 'alone', job)
-  else
-    redis.call(side, P .. 'ready:' .. tenant, job)
-    redis.call('ZADD', P .. 'ring', 'NX', redis.call('GET', P .. 'turn') or 0, tenant)
-  end
+  if tonumber(redis.call('HGET', job_key(job), 'crashes') or 0) < SUSPECT then return line_up(job, tenant, side) end
+  redis.call(side, P .. 'alone', job)
   wake()
 end
 
@@ -75,18 +82,19 @@ local function leave(job, tenant, token, due)
   if redis.call('EXISTS', P .. 'ready:' .. tenant, P .. 'alone') > 0 then wake() end
 end
 
--- The job waits for another attempt, which tells anew what becomes of each file.
+-- The job waits for another attempt, which tells anew what becomes of each file. What the first one told is left to a
+-- thread of the server, and the pages are written again: taking 10,000 fields out one by one takes 14 ms, this takes 1.
 local function queue_again(job)
   redis.call('HSET', job_key(job), 'state', 'queued', 'current', '', 'token', '')
-  local told = {}
-  for _, field in ipairs(redis.call('HKEYS', P .. 'files:' .. job)) do
-    if string.sub(field, 1, 1) ~= 's' then told[#told + 1] = field end
-    if #told == 1000 then
-      redis.call('HDEL', P .. 'files:' .. job, unpack(told))
-      told = {}
-    end
+  local key, pages = P .. 'files:' .. job, {}
+  local page = redis.call('HGET', key, 's0')
+  while page do
+    pages[#pages + 1] = page
+    page = redis.call('HGET', key, 's' .. #pages)
   end
-  if #told > 0 then redis.call('HDEL', P .. 'files:' .. job, unpack(told)) end
+  if redis.call('HLEN', key) == #pages then return end
+  redis.call('UNLINK', key)
+  for i, kept in ipairs(pages) do redis.call('HSET', key, 's' .. (i - 1), kept) end
 end
 
 -- Nobody will go on from what earlier attempts made.
@@ -187,8 +195,7 @@ local function charge(counters)
   if left <= 0 then return {0, limit, 0, reset, tightest} end
   for _, counter in ipairs(counters) do
     local key = P .. 'rate:' .. counter[1] .. ':' .. minute
-    redis.call('INCR', key)
-    redis.call('PEXPIRE', key, 2 * MINUTE_MS)
+    if redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, 2 * MINUTE_MS) end
   end
   return {1, limit, left - 1, reset, tightest}
 end
@@ -199,8 +206,7 @@ local function day_key(kind, tenant) return P .. 'day:' .. kind .. ':' .. tenant
 local function use_of_day(kind, tenant, amount)
   if amount <= 0 then return end
   local key = day_key(kind, tenant)
-  redis.call('INCRBY', key, amount)
-  redis.call('PEXPIRE', key, 2 * DAY_MS)
+  if redis.call('INCRBY', key, amount) == amount then redis.call('PEXPIRE', key, 2 * DAY_MS) end
 end
 
 -- The archive or folder at `key` takes room of its tenant's until `gone.lua`; said again it counts once.
