@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import os
 import secrets
 import signal
-import statistics
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -27,8 +25,10 @@ from downloader.work.checkpoint import Ledger
 from downloader.work.progress import Progress
 from downloader.work.worker import Worker
 from tests.api import Api
-from tests.bench.process import process
-from tests.servers import S3, Redis, start_valkey, start_weed
+from tests.bench.place import Place
+from tests.bench.plan import Plan, spread, spread_of
+from tests.bench.running import WEED, origin, service, store
+from tests.servers import Redis, start_valkey
 from tests.waiting import wait_until
 
 
@@ -86,22 +86,21 @@ async def _idle(url: str, concurrency: int) -> AsyncIterator[tuple[_Idle, Worker
         yield idle, worker
 
 
-async def queue() -> None:
+async def queue(plan: Plan) -> dict[str, float]:
     """Enqueue to start on an idle worker, and jobs that one process claims and settles per second (they do nothing)."""
     logs.set_up(LogSettings(level="error"))
     with start_valkey() as valkey:
         async with _idle(valkey.url, 4) as (idle, worker), worker.working(0):
             delays = []
-            for _ in range(500):
+            for _ in range(plan.of(500, 20)):
                 idle.news.clear()
                 job_id, began = await idle.enqueue()
                 await idle.news.wait()
                 delays.append((idle.started[job_id] - began) * 1000)
                 await asyncio.sleep(0.01)
-            cuts = statistics.quantiles(delays, n=100)
-            print(f"enqueue to start, idle: p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms, most {max(delays):.2f} ms")
+            print(f"enqueue to start, idle: {spread(delays)}")
         async with _idle(valkey.url, 16) as (idle, worker):
-            count = 5000
+            count = plan.of(5000, 50)
             for _ in range(count):
                 await idle.enqueue()
             start = time.perf_counter()
@@ -109,37 +108,25 @@ async def queue() -> None:
                 await wait_until(lambda: len(idle.started) == count)
             taken = time.perf_counter() - start
             print(f"claim and settle, one process: {count / taken:.0f} jobs/s ({count} jobs in {taken:.2f} s)")
+    return spread_of(delays, "start_") | {"settled_per_s": count / taken}
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """Processes on one Redis and one store, with a source that counts what it sends."""
+    """Processes on one Valkey and one store, with a source that counts what it sends."""
 
     session: aiohttp.ClientSession
     valkey: Redis
-    s3: S3
+    place: Place
     origin: str
-    prefix: str
+    settings: Sequence[str]
 
     @asynccontextmanager
-    async def serving(self, *settings: str) -> AsyncIterator[tuple[subprocess.Popen[str], Api]]:
-        """Run a replica."""
-        storage = self.s3.settings(prefix=f"{self.prefix}/")
-        options = [
-            "sources.allow_networks=127.0.0.0/8",
-            "log.level=error",
-            f"redis.url={self.valkey.url}",
-            f"redis.prefix={self.prefix}",
-            f"storage.endpoint_url={storage.endpoint_url}",
-            f"storage.access_key_id={storage.access_key_id}",
-            f"storage.secret_access_key={storage.secret_access_key.get_secret_value()}",
-            f"storage.prefix={self.prefix}/",
-            "server.drain_s=0",
-            *settings,
-        ]
-        arguments = [word for option in options for word in ("--set", option)]
-        with process("downloader", "serve", "--port", "0", *arguments) as (service, line):
-            yield service, Api(self.session, re.findall(r"http://[\w.:]+", line)[0])
+    async def serving(self, *settings: str) -> AsyncIterator[tuple[int, Api]]:
+        """Run a replica; gives its process id and how to ask it."""
+        told = ("server.drain_s=0", "log.level=error", *self.settings, *settings)
+        with service(self.place, *told, redis_url=self.valkey.url) as ours:
+            yield ours.pid, Api(self.session, ours.url)
 
     async def sent(self) -> int:
         """Bytes that the source has sent so far."""
@@ -148,10 +135,10 @@ class Replicas:
 
 
 @asynccontextmanager
-async def _replicas() -> AsyncIterator[Replicas]:
-    with start_valkey() as valkey, start_weed() as s3, process("tests.bench.origin") as (_, port):
+async def _replicas(plan: Plan) -> AsyncIterator[Replicas]:
+    with start_valkey() as valkey, store(WEED) as place, origin() as source:
         async with aiohttp.ClientSession() as session:
-            yield Replicas(session, valkey, s3, f"http://127.0.0.1:{port}", f"b{secrets.token_hex(4)}")
+            yield Replicas(session, valkey, place, source, plan.settings)
 
 
 async def _until(api: Api, job_id: str, true: Callable[[dict[str, object]], bool]) -> None:
@@ -161,9 +148,10 @@ async def _until(api: Api, job_id: str, true: Callable[[dict[str, object]], bool
     await wait_until(holds, within_s=300)
 
 
-async def takeover() -> None:
+async def takeover(plan: Plan) -> dict[str, float]:
     """How long a job waits for another worker: after SIGKILL at default timings, after SIGTERM, and how cancel acts."""
-    async with _replicas() as replicas, replicas.serving("worker.concurrency=0") as (_, front):
+    numbers: dict[str, float] = {}
+    async with _replicas(plan) as replicas, replicas.serving("worker.concurrency=0") as (_, front):
         for how in (signal.SIGTERM, signal.SIGKILL):
             url = f"{replicas.origin}/file/slow.bin?size=1000&delay_s=4"
             async with replicas.serving() as (first, _):
@@ -172,10 +160,12 @@ async def takeover() -> None:
                 async with replicas.serving():
                     before = str((await front.status(job_id))["updatedAt"])
                     start = time.perf_counter()
-                    first.send_signal(how)
+                    os.kill(first, how)
                     await _until(front, job_id, _taken_after(before))
-                    print(f"takeover after {how.name}: {time.perf_counter() - start:.1f} s")
+                    numbers[f"{how.name.lower()}_s"] = time.perf_counter() - start
+                    print(f"takeover after {how.name}: {numbers[f'{how.name.lower()}_s']:.1f} s")
                     await front.finished(job_id)
+    return numbers
 
 
 def _taken_after(before: str) -> Callable[[dict[str, object]], bool]:
@@ -191,17 +181,17 @@ def _taken_after(before: str) -> Callable[[dict[str, object]], bool]:
     return true
 
 
-async def resume() -> None:
+async def resume(plan: Plan) -> dict[str, float]:
     """A worker is killed at 80 % of 1 GiB: what its heir fetches again, for a hundred files and for one."""
     quick = ("worker.lease_s=2", "worker.renew_s=0.5", "worker.reap_s=0.5")
+    numbers: dict[str, float] = {}
     for count in (100, 1):
-        async with _replicas() as replicas, replicas.serving("worker.concurrency=0", *quick) as (_, front):
-            size = 1024 * MIB // count
+        async with _replicas(plan) as replicas, replicas.serving("worker.concurrency=0", *quick) as (_, front):
+            size = plan.of(1024 * MIB, 64 * MIB) // count
             async with replicas.serving(*quick) as (first, _):
                 job_id = await front.submit([f"{replicas.origin}/file/{n}.bin?size={size}" for n in range(count)])
                 await _until(front, job_id, _has_packed(size * count * 8 // 10, size))
-                first.kill()
-                first.wait()
+                os.kill(first, signal.SIGKILL)
             before = await replicas.sent()
             async with replicas.serving(*quick):
                 status = await front.finished(job_id, within_s=300)
@@ -211,6 +201,8 @@ async def resume() -> None:
                 f"killed at 80 % of 1 GiB in {count} file(s): {status['status']}, attempt {status['attempt']}, sent "
                 f"before {before / MIB:.0f} MiB, by the heir {again / MIB:.0f} MiB = {share:.0%} of the bytes"
             )
+            numbers[f"again_of_{count}"] = share
+    return numbers
 
 
 def _has_packed(least: int, size: int) -> Callable[[dict[str, object]], bool]:
@@ -224,4 +216,4 @@ def _packed(status: dict[str, object], size: int) -> int:
     return int(str(status["filesCompleted"])) * size
 
 
-FIGURES: dict[str, Callable[[], Awaitable[None]]] = {"queue": queue, "takeover": takeover, "resume": resume}
+FIGURES = (queue, takeover, resume)
