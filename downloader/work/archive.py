@@ -107,6 +107,22 @@ class ArchiveWriter:
         self._records = [(head.index, central_header(head, tail)) for head, tail in entries]
         await self._stream.append([rest])
 
+    def put(self, head: EntryHead, crc32: int, packed: bytes | memoryview) -> EntryTail | None:
+        """Add a small entry that is whole, in one step; `head` has its size, `packed` its bytes as they are stored.
+
+        Gives the values of its headers; None, and nothing done, where it does not fit into the part that is being
+        filled. ValueError when the size cannot be true.
+        """
+        if self._open is not None or head.size is None:
+            raise RuntimeError("an entry is open already, or its size is not known")
+        if head.method is Method.STORED and head.size != len(packed):
+            raise ValueError(f"entry {head.index}: {len(packed)} bytes are not what was announced")
+        tail = EntryTail(self.position, crc32, head.size, len(packed))
+        if not self._stream.put([local_header(head, tail), packed]):
+            return None
+        self._records.append((head.index, central_header(head, tail)))
+        return tail
+
     async def begin(self, entry: EntryHead) -> None:
         """Open an entry; its local header is written blank and filled in by `commit`."""
         if self._open is not None:

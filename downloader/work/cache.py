@@ -27,8 +27,8 @@ from downloader.work.budget import ByteBudget
 from downloader.work.threads import Threads, off_loop
 
 BATCH_BYTES = 512 * 1024
-# A file that has outgrown its share waits so long for its turn before it is worth a way over the disk, as long as the
-# archive is busy with bytes that come as fast as it takes them: then nothing would be done any sooner.
+# A file that has outgrown its share waits so long for its turn, as long as the archive gets on fast: a way over the
+# disk would cost as much as all else, and nothing would be done any sooner.
 PATIENCE_S = 10.0
 _PATIENCE_STEP_S = 0.1
 ADMISSION_BYTES = 1024 * 1024
@@ -51,17 +51,13 @@ class Shelf(Protocol):
         """Say that an entry which had to wait goes on."""
         ...
 
-    def archive_waits(self) -> None:
-        """Say that there is nothing to read of the file that the archive follows."""
-        ...
-
-    def archive_fed(self) -> None:
-        """Say that the archive has got bytes."""
+    def archive_took(self, size_bytes: int) -> None:
+        """Say that the archive has taken bytes."""
         ...
 
     @property
-    def is_archive_hungry(self) -> bool:
-        """Whether the archive could take more than it gets."""
+    def is_archive_fast(self) -> bool:
+        """Whether the archive gets on so fast that a file's turn comes soon."""
         ...
 
 
@@ -123,7 +119,7 @@ class Entry:
         while not self._store_in_memory(batch, size_bytes):
             if not self.followed and self._shelf.outgrown(self):
                 self.follow()
-            elif not self.followed and self._patience_s > 0 and not self._shelf.is_archive_hungry:
+            elif not self.followed and self._patience_s > 0 and self._shelf.is_archive_fast:
                 await self._wait_a_little()
             elif not self.followed and await self._store_on_disk(batch, size_bytes):
                 break
@@ -219,6 +215,13 @@ class Entry:
         self.followed = True
         self._changed.set()
 
+    def whole(self, most_bytes: int) -> bytes | memoryview | None:
+        """The file, if it is all here, in memory and no larger; None when it has to be read as it comes."""
+        is_whole = self._finished and self._spill is None and not (self._error or self._read_any or self._restarted)
+        if not is_whole or self._tail or self._head_bytes > most_bytes:
+            return None
+        return self._head[0] if len(self._head) == 1 else b"".join(self._head)
+
     async def read(self) -> list[bytes | memoryview]:
         """The next bytes, about BATCH_BYTES; [] at the end.
 
@@ -236,13 +239,12 @@ class Entry:
                 continue  # read from the disk while the file was being started anew
             if batch:
                 self._read_any = True
-                self._shelf.archive_fed()
+                self._shelf.archive_took(sum(map(len, batch)))
                 self._changed.set()
                 return batch
             if self._finished:
                 return []
             self._changed.clear()
-            self._shelf.archive_waits()
             await self._changed.wait()
 
     async def _take(self) -> list[bytes | memoryview]:

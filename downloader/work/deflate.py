@@ -43,7 +43,7 @@ _PACKED_MARKS = (
 )
 
 
-def deflate(block: bytes, level: Level, *, before: bytes = b"", is_last: bool = True) -> bytes:
+def deflate(block: bytes | memoryview, level: Level, *, before: bytes = b"", is_last: bool = True) -> bytes:
     """One block of a raw deflate stream (RFC 1951): blocks made one by one, and joined in order, are the stream.
 
     "balanced" is zlib-ng's level 4, "fast" ISA-L's level 1 (larger, four times as fast). `before` are the bytes in

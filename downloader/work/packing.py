@@ -12,7 +12,7 @@ from downloader.errors import SourceError
 from downloader.jobs import Options
 from downloader.work.archive import ArchiveWriter, EntryHead, Method
 from downloader.work.cache import Entry, RestartedError
-from downloader.work.deflate import Level, worth_compressing
+from downloader.work.deflate import Level, deflate, worth_compressing
 from downloader.work.deflating import INLINE_BYTES, Deflating
 from downloader.work.inspection import Inspection
 from downloader.work.threads import Threads, off_loop
@@ -65,6 +65,20 @@ class Packer:
             except SourceError:
                 await self._writer.rollback()
                 raise
+
+    def put(self, file: Arriving) -> Packed | None:
+        """Write a small file that is all here in one step; None, and nothing done, when that cannot be."""
+        data = file.entry.whole(INLINE_BYTES)
+        if data is None or not _known(file.inspected):
+            return None
+        inspection = file.inspected.result()
+        wish = self._options.compress
+        is_worth_it = wish is True or (wish == "auto" and worth_compressing(data, file.content_type, file.name))
+        is_deflated = bool(data) and is_worth_it
+        kind = Method.DEFLATED if is_deflated else Method.STORED
+        head = EntryHead(file.entry.index, file.name, file.mtime, kind, inspection.size)
+        tail = self._writer.put(head, inspection.crc32, deflate(data, self._level) if is_deflated else data)
+        return None if tail is None else Packed(inspection, head, tail)
 
     async def _attempt(self, file: Arriving) -> Packed:
         first = await file.entry.read()

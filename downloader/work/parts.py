@@ -14,7 +14,7 @@ held and one building, so this cannot deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -111,6 +111,15 @@ class PartStream:
         """Add bytes at the end; the buffers are ours from now on and must not change."""
         for buffer in buffers:
             await self._append(memoryview(buffer).cast("B"), None)
+
+    def put(self, buffers: Sequence[bytes | memoryview]) -> bool:
+        """Add small buffers at once, without a transaction; False, and nothing done, where they would end the part."""
+        part = self._lone()
+        if part is None or self._header is not None or part.size + sum(map(len, buffers)) >= self._part_bytes:
+            return False
+        for buffer in buffers:
+            self._add(part, memoryview(buffer))
+        return True
 
     async def release(self) -> None:
         """End the transaction: the header is filled in, and what was held back may go."""

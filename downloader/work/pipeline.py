@@ -332,7 +332,7 @@ class _Run:
             if self._planned[entry.index] is None:  # reproducible: late names are reserved in request order too
                 file.name = self._planned[entry.index] = self._names.reserve(file.name)
             try:
-                packed = await self._packer.pack(file)
+                packed = self._packer.put(file) or await self._packer.pack(file)
             except SourceError as error:
                 self._give_up(entry.index, error)
             else:

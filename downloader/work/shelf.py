@@ -8,13 +8,15 @@ files strictly in request order, so that the same sources give the same bytes.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 
 from downloader.work.budget import Bell
 from downloader.work.cache import Entry
 
-# Waiting so long for half a MiB: the source gives less than 50 MiB a second.
-HUNGRY_S = 0.01
+# Faster than this neither the sources nor the store hold the archive up.
+FAST_BYTES_PER_S = 50 * 1024 * 1024
+PERIOD_S = 0.25
 
 
 class JobShelf(Bell):
@@ -32,8 +34,9 @@ class JobShelf(Bell):
         self._idle = False
         self._news = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
-        self._waiting_since: float | None = None
-        self._last_wait_s = 0.0
+        self._since = self._clock()
+        self._taken_bytes = 0
+        self._bytes_per_s = math.inf
 
     @property
     def stalled(self) -> bool:
@@ -55,20 +58,18 @@ class JobShelf(Bell):
         """A file that had to wait goes on."""
         self.ring()
 
-    def archive_waits(self) -> None:
-        """The archive has read all that there is of the file that it follows."""
-        self._waiting_since = self._waiting_since or self._clock()
-
-    def archive_fed(self) -> None:
-        """The archive has got bytes."""
-        since, self._waiting_since = self._waiting_since, None
-        self._last_wait_s = self._clock() - since if since else 0.0
+    def archive_took(self, size_bytes: int) -> None:
+        """The archive has taken bytes."""
+        self._taken_bytes += size_bytes
 
     @property
-    def is_archive_hungry(self) -> bool:
-        """Whether bytes come more slowly than the archive takes them."""
-        waits_s = self._clock() - self._waiting_since if self._waiting_since else self._last_wait_s
-        return waits_s > HUNGRY_S
+    def is_archive_fast(self) -> bool:
+        """Whether the archive has lately taken FAST_BYTES_PER_S or more; taken for granted at the beginning."""
+        elapsed_s = self._clock() - self._since
+        if elapsed_s >= PERIOD_S:
+            self._bytes_per_s = self._taken_bytes / elapsed_s
+            self._since, self._taken_bytes = self._clock(), 0
+        return self._bytes_per_s >= FAST_BYTES_PER_S
 
     def finished(self, entry: Entry) -> None:
         """A file is all here; one that is followed already is not lined up again."""

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from downloader.lifetime import raise_open_files
+from tests.bench.caller import Caller
 from tests.bench.plan import Plan, spread, spread_of
 from tests.bench.probe import probe
 from tests.bench.running import KIB, MIB, Bench, bench
@@ -29,50 +30,53 @@ async def hurry(plan: Plan) -> dict[str, float]:
     """100-file bodies, 300 a second for 30 s, whether answers come or not, with two jobs running."""
     async with bench(*plan.settings, "limits.running_jobs=2", "worker.concurrency=2") as run:
         running = [await run.api.submit(run.urls(4000, 200 * KIB, delay_s=0.1)) for _ in range(2)]
-        body = json.dumps({"files": [{"url": url} for url in run.urls(100, 10)]}).encode()
-        headers = {"Content-Type": "application/json"}
+        caller = _initiating(run, 100)
         times: list[float] = []
 
         async def post() -> None:
             begun = time.perf_counter()
-            answer = await run.api.call("POST", "/v1/download/initiate", data=body, headers=headers)
-            assert answer.status == 202, answer
+            await caller.post(202)
             times.append((time.perf_counter() - begun) * 1000)
 
-        began = time.perf_counter()
+        began, cpu_s = time.perf_counter(), run.service.cpu_s()
         async with asyncio.TaskGroup() as group:
             for number in range(plan.of(FOR_S * PER_S, 100)):
                 await asyncio.sleep(max(0.0, began + number / PER_S - time.perf_counter()))
                 group.create_task(post())
+        cores = (run.service.cpu_s() - cpu_s) / (time.perf_counter() - began)
+        caller.close()
         states = {(await run.api.status(job_id))["status"] for job_id in running}
-        print(f"initiate, 100 files, {PER_S}/s for {FOR_S} s beside two jobs ({', '.join(states)}): {spread(times)}")
-        return spread_of(times)
+        print(
+            f"initiate, 100 files, {PER_S}/s for {FOR_S} s beside two jobs ({', '.join(states)}): {spread(times)}, ",
+            end="",
+        )
+        print(f"the service takes {cores:.2f} of a processor")
+        return spread_of(times) | {"cores": cores}
 
 
 async def ceiling(plan: Plan) -> dict[str, float]:
     """5-file bodies as fast as 32 connections get answers from one process."""
     async with bench(*plan.settings, "worker.concurrency=0") as run:
-        url = urlsplit(run.api.base)
-        body = json.dumps({"files": [{"url": address} for address in run.urls(5, 10)]}).encode()
-        head = f"POST /v1/download/initiate HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: application/json\r\n"
-        message = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        caller = _initiating(run, 5)
         seconds = plan.of(10)
-        done, until = 0, time.perf_counter() + seconds
+        done, until, cpu_s = 0, time.perf_counter() + seconds, run.service.cpu_s()
 
-        async def caller() -> None:
+        async def call() -> None:
             nonlocal done
-            reader, writer = await asyncio.open_connection(url.hostname, url.port)
             while time.perf_counter() < until:
-                writer.write(message)
-                answer = await reader.readuntil(b"\r\n\r\n")
-                assert answer.startswith(b"HTTP/1.1 202"), answer
-                await reader.readexactly(int(re.findall(rb"(?i)content-length: (\d+)", answer)[0]))
+                await caller.post(202)
                 done += 1
-            writer.close()
 
-        await asyncio.gather(*(caller() for _ in range(32)))
-        print(f"initiate, 5 files, one process, 32 connections: {done / seconds:.0f} per second")
-        return {"per_s": done / seconds}
+        await asyncio.gather(*(call() for _ in range(32)))
+        each_ms = (run.service.cpu_s() - cpu_s) / done * 1000
+        caller.close()
+        print(f"initiate, 5 files, one process, 32 connections: {done / seconds:.0f}/s, {each_ms:.2f} ms CPU each")
+        return {"per_s": done / seconds, "cpu_ms": each_ms}
+
+
+def _initiating(run: Bench, files: int) -> Caller:
+    body = json.dumps({"files": [{"url": address} for address in run.urls(files, 10)]}).encode()
+    return Caller(run.api.base, "/v1/download/initiate", body)
 
 
 class _Listener(asyncio.Protocol):
