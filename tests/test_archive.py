@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +51,7 @@ class File:
     cuts: tuple[int, ...] = ()
     mtime: datetime | None = NOON
     rolled_back: bool = False
+    at_once: bool = False
 
     def buffers(self) -> list[bytes]:
         packed = self.data
@@ -79,7 +80,13 @@ def writer(
 
 async def add(archive: ArchiveWriter, file: File, index: int) -> None:
     size = len(file.data) if file.says_size else None
-    await archive.begin(EntryHead(index, file.name, file.mtime, file.method, size))
+    head = EntryHead(index, file.name, file.mtime, file.method, size)
+    if file.at_once and not file.rolled_back and size is not None:
+        position, tail = archive.position, archive.put(head, zlib.crc32(file.data), b"".join(file.buffers()))
+        if tail is not None:
+            return
+        assert archive.position == position
+    await archive.begin(head)
     await archive.write(file.buffers())
     if file.rolled_back:
         await archive.rollback()
@@ -130,6 +137,7 @@ files = st.builds(
     st.lists(st.integers(0, 500), max_size=6).map(tuple),
     st.none() | st.datetimes(timezones=st.just(UTC) | st.none()),
     st.booleans(),
+    st.booleans(),
 )
 
 
@@ -164,6 +172,14 @@ def test_a_header_may_lie_across_many_parts(part_bytes: int) -> None:
     """Parts smaller than a header are all held until it is complete, and rolled back as one."""
     plans = [File("one.txt", b"first"), File("two.txt", b"gone" * 50, rolled_back=True), File("three.txt", b"third")]
     check(make(plans, part_bytes, budget_bytes=0), plans)
+
+
+@pytest.mark.parametrize("part_bytes", [64, 100, 333, 5000])
+def test_an_entry_written_in_one_step_is_no_other(part_bytes: int) -> None:
+    """The archive is byte for byte the one whose entries were begun, written and committed, wherever parts end."""
+    plans = [File(f"{size}.txt", b"x" * size, Method.DEFLATED if size % 2 else Method.STORED) for size in range(60)]
+    in_one_step = make([replace(plan, at_once=True) for plan in plans], part_bytes)
+    assert in_one_step.data == make(plans, part_bytes).data
 
 
 @pytest.mark.parametrize("size", range(0, 420, 7))

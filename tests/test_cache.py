@@ -148,8 +148,11 @@ def test_a_folder_that_cannot_be_written_is_named_at_start(tmp_path: object) -> 
 
 
 @pytest.mark.parametrize("spilled_before", [0, 1])
-async def test_a_write_that_is_cut_off_gives_disk_and_file_back(tmp_path: Path, spilled_before: int) -> None:
+async def test_a_write_that_is_cut_off_gives_disk_and_file_back(
+    tmp_path: Path, spilled_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancelled while the disk is slow, at its first block or later: no file stays open, no budget is lost."""
+    monkeypatch.setattr("downloader.work.cache.PATIENCE_S", 0.0)
     with threads() as pools:
         cache = Cache(ByteBudget(0), ByteBudget(100 * KIB), str(tmp_path), pools, share_bytes=0)
         entry = Entry(cache, JobShelf(1, ordered=False), 0, 0)
@@ -167,6 +170,23 @@ async def test_a_write_that_is_cut_off_gives_disk_and_file_back(tmp_path: Path, 
         assert [future.result() for future in slow] == [True, True]
         assert cache.disk.used_bytes == 0
     assert not [link for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in (link := _target(fd))]
+
+
+async def test_a_large_file_waits_for_a_fast_archive_and_not_for_a_slow_one(tmp_path: Path) -> None:
+    """While the archive takes 200 MiB a second nothing goes over the disk; when it takes nothing any more, it does."""
+    with threads() as pools:
+        cache = Cache(ByteBudget(0), ByteBudget(100 * KIB), str(tmp_path), pools, share_bytes=0)
+        shelf = JobShelf(2, ordered=False)
+        entry = Entry(cache, shelf, 0, 0)
+        writing = asyncio.create_task(entry.write([bytes(KIB)], KIB))
+        for _ in range(30):
+            shelf.archive_took(4 * 1024 * KIB)
+            await asyncio.sleep(0.02)
+            assert cache.disk.used_bytes == 0
+        assert not writing.done()
+        await asyncio.wait_for(writing, 5)
+        assert cache.disk.used_bytes == KIB
+        entry.close()
 
 
 def _target(descriptor: Path) -> str:
