@@ -26,18 +26,21 @@ def bench(out: Path, *words: str) -> Results:
     return Results.read(out)
 
 
-@pytest.mark.slow
+SMALL = ["--stores=sink", "--contestants=downloader"]
+
+
 @pytest.mark.skipif(not LINUX, reason="it asks /proc what processes take")
 @pytest.mark.parametrize(
     ("names", "more"),
     [
-        (["peers", "W1"], []),
-        (["W2", "W3", "W4", "W5", "W6"], ["--stores=sink", "--contestants=downloader"]),
-        (["split", "memory", "latency", "broken"], []),
-        (["hurry", "ceiling", "streams"], []),
-        (["growth", "lag", "replicas", "queue"], []),
-        (["takeover"], []),
-        (["resume"], []),
+        pytest.param(["W1", "ceiling"], SMALL, marks=pytest.mark.slow),
+        pytest.param(["peers", "W1"], [], marks=pytest.mark.deep),
+        pytest.param(["W2", "W3", "W4", "W5", "W6"], SMALL, marks=pytest.mark.deep),
+        pytest.param(["split", "memory", "latency", "broken"], [], marks=pytest.mark.deep),
+        pytest.param(["hurry", "streams"], [], marks=pytest.mark.deep),
+        pytest.param(["growth", "lag", "replicas", "queue"], [], marks=pytest.mark.deep),
+        pytest.param(["takeover"], [], marks=pytest.mark.deep),
+        pytest.param(["resume"], [], marks=pytest.mark.deep),
     ],
 )
 def test_every_figure_runs(tmp_path: Path, names: list[str], more: list[str]) -> None:

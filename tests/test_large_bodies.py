@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from downloader.config import SourcesSettings
 from downloader.errors import SourceError
 from downloader.work import receiver
 from downloader.work.fetch import Surroundings
 from downloader.work.lane import Lane
+from downloader.work.postman import Postman
 from downloader.work.threads import threads
 from tests.origins import Bin, Exchange, content, raw_origin
 from tests.test_fetch import ETAG, TLS, Clock, fetching, source
@@ -227,3 +229,18 @@ async def test_a_lane_works_in_order_and_tells_what_went_wrong() -> None:
             await lane.drained()
         await lane.close()
     assert done == list(range(50))
+
+
+async def test_an_answer_of_two_pieces_is_heard_out_by_the_postman() -> None:
+    """A callback's receiver sends its head, then its body: both are heard, and the connection serves the next call."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        await asyncio.sleep(0.02)
+        await exchange.send(b"heard")
+
+    allowed = SourcesSettings(allow_networks=["127.0.0.0/8"])
+    async with raw_origin(script) as origin, Postman.open(allowed, 5) as postman:
+        for _ in range(2):
+            await postman.post(origin.url(), "{}", {})
+        assert origin.connections == 1

@@ -188,10 +188,11 @@ async def test_an_heir_that_dies_too_is_followed_by_another(
 ) -> None:
     """Two workers die one after the other: the third, alone with the job, goes on from the better checkpoint."""
     size, count = MIB, 60
+    paced = settings | {"limits": settings.get("limits", {}) | {"bytes_per_s": 30 * MIB}}  # the store keeps up with it
     async with start(**with_(settings, worker={"concurrency": 0})) as front:
         job_id = await front.submit(files(origin, count, size))
         for share in (0.5, 0.8):
-            async with serving(with_(settings), tmp_path) as (process, _):
+            async with serving(with_(paced), tmp_path) as (process, _):
                 seen = len(origin.requests)
                 missing = count if share == 0.5 else count // 2
                 await wait_until(lambda seen=seen, missing=missing: len(origin.requests) - seen >= missing // 2)

@@ -24,7 +24,7 @@ from downloader.work.zipformat import EntryHead, EntryTail
 VERSION = 1
 _RETRY_S = 0.5
 # What is new is written down at most so often: an heir loses no more than the work of this time.
-_PACE_S = 0.2
+_PACE_S = 0.03
 
 log = structlog.get_logger(__name__)
 
@@ -133,8 +133,8 @@ class Checkpointer:
             await self._grown.wait()
             self._grown.clear()
             try:
-                await self.write()
-                await asyncio.sleep(_PACE_S)
+                if await self.write():
+                    await asyncio.sleep(_PACE_S)
             except UnavailableError as error:
                 log.info("checkpoint.waits", reason=error.message)
                 await asyncio.sleep(_RETRY_S)
@@ -142,12 +142,12 @@ class Checkpointer:
             except LeaseLostError:
                 return  # the worker hears of it by its own ways
 
-    async def write(self) -> None:
-        """Write down what is new, if there is anything."""
+    async def write(self) -> bool:
+        """Write down what is new; False when there is nothing."""
         upload_id, confirmed = self._confirmed()
         parts = tuple(confirmed[self._told_parts :])
         if not parts:
-            return
+            return False
         reach = self._told_bytes + sum(part.size for part in parts)
         entries = []
         for entry in self._waiting:
@@ -162,3 +162,4 @@ class Checkpointer:
         self._told_bytes, self._covered = reach, covered
         for _ in entries:
             self._waiting.popleft()
+        return True

@@ -97,6 +97,7 @@ class BoundedProtocol(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._interim = 0
+        self._is_expected = False
 
     def expect(self) -> None:
         """A request begins, of a client that knows no others than GET: its answer is read within our bounds."""
@@ -108,12 +109,16 @@ class BoundedProtocol(ResponseHandler):
             max_field_size=HEADER_BYTES,
             max_headers=HEADERS_MAX,
         )
+        self._is_expected = True
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; where that is a head, what follows it waits in the socket."""
+        """Take what has come; where that is the head that is expected, what follows it waits in the socket."""
         before = self._payload
         super().data_received(data)
-        if self._payload is not before and self._payload is not None and not self._payload.is_eof():
+        if not self._is_expected or self._payload is before or self._payload is None:
+            return
+        self._is_expected = False
+        if not self._payload.is_eof():
             self._pause_transport_reading()
 
     def read_on(self) -> None:

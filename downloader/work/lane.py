@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 
 class Lane(Generic[T]):
-    """Runs `work` in a thread of the pool, on all that is put, in order; after an error on nothing more."""
+    """Runs `work` in a thread of the pool, on all that is put, in order; after an error on nothing more.
+
+    For one task, which puts and waits.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor, work: Callable[[T], None], *, ahead: int) -> None:
         """`ahead` things may wait besides the one that is worked on."""
@@ -29,17 +32,17 @@ class Lane(Generic[T]):
         self._things: deque[T] = deque()
         self._is_running = False
         self._fault: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None  # one at a time waits here
 
     async def put(self, thing: T) -> None:
         """Have the thing worked on; waits while too many do. Raises the error of an earlier one."""
-        if self._fault is not None:
-            raise self._fault
         with self._lock:
+            if self._fault is not None:
+                raise self._fault
+            if not self._is_running:
+                self._pool.submit(self._run)  # it waits for the lock
+                self._is_running = True
             self._things.append(thing)
-            is_idle, self._is_running = not self._is_running, True
-        if is_idle:
-            self._pool.submit(self._run)
         await self._until(lambda: len(self._things) <= self._ahead + 1)
 
     async def drained(self) -> None:
@@ -65,7 +68,8 @@ class Lane(Generic[T]):
 
     def _run(self) -> None:
         """In the thread: work until there is nothing left."""
-        is_running = True
+        with self._lock:
+            is_running = self._is_running
         while is_running:
             try:
                 self._work(self._things[0])
