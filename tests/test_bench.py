@@ -82,7 +82,7 @@ def test_a_verdict() -> None:
         ("run (asyncio/runners.py:118);ResponseHandler.data_received (aiohttp/client_proto.py:359)", "fetch"),
         ("run (asyncio/runners.py:118);Intake.write (downloader/work/intake.py:9);f (asyncio/futures.py:4)", "cache"),
         ("_worker (concurrent/futures/thread.py:83);Inspector.update (downloader/work/inspection.py:54)", "hash"),
-        ("_worker (concurrent/futures/thread.py:83);Deflater.compress (downloader/work/deflate.py:54)", "zip"),
+        ("_worker (concurrent/futures/thread.py:83);deflate (downloader/work/deflate.py:54)", "zip"),
         ("Storage.upload_part (downloader/work/storage.py:9);add_auth (botocore/auth.py:434)", "upload"),
         ("write_bytes (aiohttp/client_reqrep.py:1594);write (aiohttp/http_writer.py:104)", "upload"),
         ("Worker._report (downloader/work/worker.py:9);send (redis/asyncio/connection.py:3)", "other"),

@@ -2,9 +2,9 @@
 
 An `Entry` is a queue of bytes in three stretches: `head` in memory, then a spill on disk, then `tail` in memory. A
 file that stays small lies in `head` until its turn comes. One that outgrows its share is offered to the archive to be
-followed while it arrives; if the archive is busy it goes on to disk, and where there is no disk its fetch waits. A
-followed file needs only the window that its job has reserved, so it always gets on: this is why the cache cannot
-deadlock, whatever the sizes and however small the budget.
+followed while it arrives; if the archive is busy its fetch waits a little for a fast one, then goes on to disk, and
+where there is no disk it waits on. A followed file needs only the window that its job has reserved, so it always gets
+on: this is why the cache cannot deadlock, whatever the sizes and however small the budget.
 """
 
 from __future__ import annotations

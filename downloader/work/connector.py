@@ -90,8 +90,8 @@ def _result(host: str, info: tuple[Any, ...]) -> ResolveResult:
 class BoundedProtocol(ResponseHandler):
     """aiohttp's side of a connection, which takes only so many interim answers (RFC 9110, 15.2) to one request.
 
-    aiohttp itself passes over them without end and without letting anything else run. A body that has not come whole
-    with its head waits until somebody says how it is to be received: `read_on`, or `lend`.
+    aiohttp itself passes over them without end and without letting anything else run. After `expect` a body that has
+    not come whole with its head waits until somebody says how it is to be received: `read_on`, or `lend`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

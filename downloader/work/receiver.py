@@ -41,9 +41,9 @@ if sys.implementation.name == "cpython":
 
 
 class Receiver(asyncio.BufferedProtocol):
-    """The protocol of a connection while one body comes in; reads exactly the rest of it.
+    """The protocol of a connection while one body comes in; takes the rest of it, and nothing for anybody else.
 
-    `next` hands the bytes out in order. A connection that is lost first gives what had come, then ClientPayloadError.
+    `read` hands the bytes out in order. A connection that is lost first gives what had come, then ClientPayloadError.
     """
 
     def __init__(self, handler: BoundedProtocol, start: bytes, left: int, length: int | None) -> None:
