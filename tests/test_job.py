@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.api import Api
+from tests.conftest import Start
 from tests.files import Origin
 from tests.gated import gated_source
 from tests.readers import READERS, Found
@@ -241,3 +242,17 @@ async def test_pages_of_files(api: Api, origin: Origin) -> None:
         indexes += [file["index"] for file in page["files"]]
         query = f"limit=199&after={page['next']}" if page["next"] is not None else ""
     assert indexes == list(range(450))
+
+
+async def test_sha256_is_made_where_it_is_asked_for(start: Start, origin: Origin) -> None:
+    """Without `worker.sha256` files have none, but those of a manifest do, and an expected digest is still compared."""
+    async with start(worker={"sha256": False}) as api:
+        plain, wrong = origin.url(100, "a"), {"url": origin.url(100, "b"), "checksum": f"sha256:{'0' * 64}"}
+        job = await api.finished(await api.submit([plain, wrong]))
+        assert [file["sha256"] for file in job["files"]] == [None, None]
+        assert [(file["error"] or {}).get("code") for file in job["files"]] == [None, "checksum_mismatch"]
+        job = await api.finished(await api.submit([plain], options={"manifest": True}))
+        with await api.archive(job["jobId"]) as archive:
+            digest = hashlib.sha256(archive.read(job["files"][0]["name"])).hexdigest()
+            assert digest in archive.read("SHA256SUMS").decode()
+        assert job["files"][0]["sha256"] == digest
